@@ -1,0 +1,45 @@
+/* eval: a number for a set of weights. An evaluation is keyed by (run, step, weights) and an evaluator: everything that could change
+ * the number, as canonical text with a hash. Sample i depends on (seed block, i) only.
+ *
+ * Metrics here: fd_pixel (Frechet distance of pixels x / 127.5 - 1 after uint8 quantisation) and fd_random (in the features of a
+ * fixed random convolutional network, metrics/features.h). fid and fd_dinov2 exist only with their real extractors. */
+#ifndef CORE_EVAL_H
+#define CORE_EVAL_H
+
+#include "core/graph.h"
+#include "core/io/dataset.h"
+#include "core/sampler.h"
+#include "core/spec.h"
+
+struct eval_request {
+    char metric[32];
+    struct sampler_config sampler;
+    int64_t samples;
+    uint64_t seed; /* block */
+    bool cond;     /* labels drawn from the data set's distribution */
+};
+/* Canonical text "key=value\n..." of everything that identifies the evaluator (not run, step, weights), and its hash. */
+void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT]);
+
+struct eval;
+/* Prepares programs, extractor and reference statistics for one network on one data set. */
+err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev,
+               bool ect_form) MUST_USE; /* ect_form: sample with ECMPrecond's evaluation form */
+void eval_free(struct eval *e);
+struct eval_value {
+    double value, seconds, flops;
+    int nfe; /* counted */
+};
+/* One pass of sampling serves all metrics of requests that share sampler, samples and seed: n requests, all such. */
+err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
+               void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx) MUST_USE;
+/* Generates images [n, h, w, c] uint8 (metric quantisation) or float64 in *x, for seeds index[]. */
+err_t eval_samples(struct eval *e, struct params *w, const struct sampler_config *s, uint64_t seed, const uint32_t *index, int n,
+                   double *out) MUST_USE;
+/* Controls by the same evaluators: real half against the other half; a Gaussian with the data's pixel moments. */
+enum eval_control { CONTROL_REAL_HALF, CONTROL_GAUSSIAN };
+err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, int64_t samples, uint64_t seed, double *out) MUST_USE;
+/* Index in the data set of the nearest training image (L2 in pixels) of each sample. */
+void eval_nearest(const struct dataset *d, const double *x, int n, int32_t *index);
+
+#endif

@@ -1,0 +1,23 @@
+/* dataset: images as uint8 NHWC in memory, with labels, an identity hash and the measured RMS of x / 127.5 - 1. */
+#ifndef CORE_IO_DATASET_H
+#define CORE_IO_DATASET_H
+
+#include "core/base.h"
+
+struct dataset {
+    char name[64];
+    char sha[SHA256_TEXT]; /* of shape, pixels and labels */
+    int n, h, w, c;
+    int nclasses;          /* 0: no labels */
+    uint8_t *pixels;       /* [n, h, w, c] */
+    int32_t *labels;       /* [n] or NULL */
+    double rms;            /* sqrt(mean((x/127.5 - 1)^2)) */
+    const char *attribution;
+};
+/* By name: "digits" (UCI optical digits, 8x8x1, shipped). ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
+err_t dataset_open(struct dataset **d, const char *name) MUST_USE;
+/* From a CSV (optionally gzipped) of h*w pixel columns 0..max and a label. */
+err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, int h, int w, int max) MUST_USE;
+void dataset_free(struct dataset *d);
+
+#endif

@@ -1,0 +1,39 @@
+/* ops: the constructors a network is written with. Each is one file in core/ops/: shape rule, FLOPs, forward and backward in
+ * terms of kernels. All return a new node of g; a wrong shape is a broken promise of ours (assert with the node's name). */
+#ifndef CORE_OPS_H
+#define CORE_OPS_H
+
+#include "core/graph.h"
+
+/* y = conv(x, w) + bias; w {K, C, R, S}; stride 1, padding R/2. bias may be NULL. */
+struct node *op_conv(struct graph *g, struct node *x, struct node *w, struct node *bias);
+/* y[n, k] = sum_c x[n, c] w[k, c] + bias[k] */
+struct node *op_linear(struct graph *g, struct node *x, struct node *w, struct node *bias);
+/* Group normalisation, then SiLU if silu, then dropout if dropout (probability comes with run_ctx). */
+struct norm_opts {
+    int groups;
+    double eps;
+    bool silu, dropout;
+};
+struct node *op_group_norm(struct graph *g, struct node *x, struct node *gamma, struct node *beta, struct norm_opts o);
+struct node *op_silu(struct graph *g, struct node *x);
+struct node *op_add(struct graph *g, struct node *a, struct node *b, double scale); /* scale * (a + b) */
+struct node *op_add_channel(struct graph *g, struct node *x, struct node *e);       /* e {batch,1,1,c} to every pixel */
+struct node *op_scale(struct graph *g, struct node *x, double scale);
+struct node *op_concat(struct graph *g, struct node *a, struct node *b); /* along channels */
+/* Depthwise resampling by 2 with filter taps (normalised here): EDM's up/down. */
+struct node *op_resample(struct graph *g, struct node *x, const double *taps, int ntaps, bool up);
+/* Softmax attention of an interleaved qkv {batch, h, w, heads*ch*3} (channel = head*3*ch + c*3 + {q,k,v}); k / sqrt(ch). */
+struct node *op_attention(struct graph *g, struct node *qkv, int heads);
+struct node *op_embed_positional(struct graph *g, struct node *t, int channels, bool endpoint, bool cos_first);
+struct node *op_relu(struct graph *g, struct node *x);
+struct node *op_mean_pool(struct graph *g, struct node *x);
+/* EDM preconditioning (Karras et al. 2022, Table 1): from sigma {batch,1,1,1}. The program's eval_form shifts it. */
+struct precond {
+    struct node *x_in, *c_noise; /* c_in * x ; ln(sigma)/4 */
+    struct node *coeffs;         /* {batch,1,1,4}: c_skip, c_out, c_in, c_noise */
+};
+struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data);
+struct node *op_precond_out(struct graph *g, struct node *x, struct node *f, struct precond pc); /* c_skip x + c_out F */
+
+#endif

@@ -1,0 +1,66 @@
+/* train: the loop. Data, noise levels and noise come from counters; the target says which passes run; one optimiser update and the
+ * EMAs follow; metrics go to an observer. Everything needed to go on is in a checkpoint, so a killed run ends with the same
+ * bytes as one never killed.
+ *
+ * Checkpoints (safetensors): "model.*" weights, "ema.NAME.model.*", "optim.m.*", "optim.v.*", and in the metadata: counters, spec
+ * text, config hash, format version. No time, host or path. Written to DIR/step-%09d.safetensors atomically; the last two are
+ * kept, besides those that evaluation marks ask for. */
+#ifndef CORE_TRAIN_H
+#define CORE_TRAIN_H
+
+#include "core/design.h"
+#include "core/graph.h"
+#include "core/io/dataset.h"
+#include "core/spec.h"
+
+struct observer { /* what the loop tells whoever runs it; any member may be NULL */
+    void *ctx;
+    /* special values (NaN, inf) are passed as they are */
+    void (*metric)(void *ctx, const char *key, int64_t step, double value);
+    void (*progress)(void *ctx, int64_t step, int64_t iters, double images_per_s, double loss);
+    err_t (*checkpoint)(void *ctx, int64_t step, const char *path); /* after the file is durable */
+    bool (*stop)(void *ctx); /* asked before every step: checkpoint and return ERR_INTERRUPTED */
+};
+
+struct train_config {
+    const struct spec *spec;
+    const struct design *design;
+    const struct dataset *data;
+    const struct kernels *kernels;
+    struct kdev *dev;
+    uint64_t seed;          /* of the replicate */
+    const char *ckpt_dir;   /* existing directory; NULL: no checkpoints (tests) */
+    const char *init_path;  /* checkpoint to start from, or NULL */
+    const char *init_weights; /* "raw" or an EMA name in it */
+    const int64_t *keep;    /* steps whose checkpoints are kept for evaluation */
+    int nkeep;
+    const struct observer *observer;
+};
+struct train_result {
+    int64_t first_step, steps, nimg;  /* where this process began; steps done in all */
+    double flops_executed, flops_nominal; /* of this process; of the whole run by convention */
+    double seconds, images_per_s, final_loss;
+    double sigma_data;                /* used */
+    uint64_t bad_grads;               /* non-finite gradient elements seen */
+    uint64_t allocs_in_loop;          /* mem_count() growth over all steps but the first */
+};
+/* Starts from the newest readable checkpoint in ckpt_dir, or from init, or fresh. ERR_DIVERGED, ERR_INTERRUPTED (after a
+ * checkpoint), or a real failure. result is filled in all cases. */
+err_t train_run(const struct train_config *c, struct train_result *result) MUST_USE;
+
+/* The network that a spec asks for on a data set. */
+struct net_config;
+err_t train_net_config(const struct spec *s, const struct dataset *data, struct net_config *net) MUST_USE;
+/* Predicted cost without running: FLOPs per the two conventions, checkpoint bytes, parameters. */
+struct train_cost {
+    double flops_executed, flops_nominal, forward_flops;
+    double ckpt_bytes;
+    int64_t params, images;
+};
+err_t train_predict(const struct spec *s, const struct dataset *data, struct train_cost *out) MUST_USE;
+/* Loads weights ("raw" or an EMA's name) from a checkpoint into a parameter set. */
+err_t train_load_weights(const char *path, const char *weights, struct params *p, const struct graph *g) MUST_USE;
+/* Path of the checkpoint of a step, or of the newest readable one (step < 0). ERR_NOT_FOUND. */
+err_t train_find_checkpoint(const char *dir, int64_t step, char **path, int64_t *found) MUST_USE;
+
+#endif
