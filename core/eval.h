@@ -16,6 +16,7 @@ struct eval_request {
     struct sampler_config sampler;
     int64_t samples;
     uint64_t seed; /* block */
+    bool shifted;  /* ECMPrecond's evaluation form of the preconditioning (sigma_min shift): sampler ect; off for EDM's solvers */
     bool cond;     /* labels drawn from the data set's distribution */
 };
 /* Canonical text "key=value\n..." of everything that identifies the evaluator (not run, step, weights), and its hash. */
@@ -23,8 +24,7 @@ void eval_identity(const struct eval_request *q, const struct dataset *ref, stru
 
 struct eval;
 /* Prepares programs, extractor and reference statistics for one network on one data set. */
-err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev,
-               bool ect_form) MUST_USE; /* ect_form: sample with ECMPrecond's evaluation form */
+err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev) MUST_USE;
 void eval_free(struct eval *e);
 struct eval_value {
     double value, seconds, flops;
@@ -34,7 +34,7 @@ struct eval_value {
 err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
                void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx) MUST_USE;
 /* Generates images [n, h, w, c] uint8 (metric quantisation) or float64 in *x, for seeds index[]. */
-err_t eval_samples(struct eval *e, struct params *w, const struct sampler_config *s, uint64_t seed, const uint32_t *index, int n,
+err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index, int n,
                    double *out) MUST_USE;
 /* Controls by the same evaluators: real half against the other half; a Gaussian with the data's pixel moments. */
 enum eval_control { CONTROL_REAL_HALF, CONTROL_GAUSSIAN };

@@ -28,8 +28,10 @@ struct script_cell {
     int ordinal;              /* within the sweep */
     int parent;               /* index of the parent cell in the script (replicate k starts from replicate k of it), or -1 */
     const char *parent_weights; /* which weights of the parent: "raw" or an EMA */
-    int replicates;
-    struct spec spec;         /* init already names the parent's config hash */
+    int replicates;           /* numbered 1..replicates */
+    struct spec spec;         /* TRAIN and EXEC settings; init already names the parent's config hash */
+    int nevals;               /* evaluation sets: eval = {...} or eval = {{...}, {...}} */
+    const struct spec *evals; /* of which only the EVAL settings matter */
     char hash[SHA256_TEXT];   /* spec_hash */
     const char *fingerprints; /* text: one line per design function, "key id values..." on the fixed grid */
 };
