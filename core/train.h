@@ -18,6 +18,7 @@ struct observer { /* what the loop tells whoever runs it; any member may be NULL
     /* special values (NaN, inf) are passed as they are */
     void (*metric)(void *ctx, const char *key, int64_t step, double value);
     void (*progress)(void *ctx, int64_t step, int64_t iters, double images_per_s, double loss);
+    err_t (*saving)(void *ctx, int64_t step); /* before a checkpoint is written: what was told so far must be safe first */
     err_t (*checkpoint)(void *ctx, int64_t step, const char *path); /* after the file is durable */
     bool (*stop)(void *ctx); /* asked before every step: checkpoint and return ERR_INTERRUPTED */
 };

@@ -26,6 +26,7 @@ enum ledger_mode { LEDGER_READ, LEDGER_WRITE, LEDGER_CREATE };
 err_t ledger_open(struct ledger **l, const char *path, enum ledger_mode mode) MUST_USE;
 void ledger_close(struct ledger *l); /* NULL is fine */
 const char *ledger_path(const struct ledger *l);
+const char *ledger_library(void); /* SQLite's version, for doctor and provenance */
 /* "P.runs/ID" for a ledger P.db. mem_free the result. */
 char *ledger_run_dir(const struct ledger *l, const char *run_id);
 

@@ -63,6 +63,7 @@ err_t script_call(struct script *s, const char *expr, const struct design_state 
                   int nout) MUST_USE;
 /* One run without a sweep: recipe name plus sets. */
 err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets, const struct script_host *host) MUST_USE;
+const char *script_library(void); /* "Lua 5.4.4", for doctor and provenance */
 /* Names of the embedded recipes, for help. */
 int script_recipes(const char *const **names);
 
