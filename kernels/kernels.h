@@ -46,8 +46,8 @@ struct gemm_desc {
 struct norm_desc {
     int n, hw, c, groups;
     float eps;
-    bool silu;             /* apply SiLU to the normalised value */
-    bool dropout;          /* then drop with probability p (passed per call, 0 = off) from the counter, scale by 1/(1-p) */
+    bool silu;    /* apply SiLU to the normalised value */
+    bool dropout; /* then drop with probability p (passed per call, 0 = off) from the counter, scale by 1/(1-p) */
 };
 
 /* Multi-tensor optimiser over one flat arena. Torch semantics (core/optim.h). The host computes the scalars. */
@@ -75,7 +75,7 @@ struct kernels {
     /* Plans: made once when a program is compiled. Packed weights are in the library's own layout. */
     err_t (*conv_new)(struct kdev *dev, const struct conv_desc *desc, struct conv **conv);
     void (*conv_free)(struct conv *conv);
-    size_t (*conv_packed_bytes)(const struct conv *conv);    /* of w for forward; 0: takes plain KRSC, no pack needed */
+    size_t (*conv_packed_bytes)(const struct conv *conv); /* of w for forward; 0: takes plain KRSC, no pack needed */
     size_t (*conv_packed_bwd_bytes)(const struct conv *conv); /* of w for the data gradient; 0 likewise */
     size_t (*conv_workspace_bytes)(const struct conv *conv);
 

@@ -1,0 +1,71 @@
+/* cpu: what the files of the CPU device share. Private to kernels/cpu/.
+ *
+ * Threads: OpenMP over samples, rows or fixed chunks; a chunk's work and the order in which chunks are summed never depend on
+ * which thread did it. Instruction sets: a hot body is written once, always inlined, and compiled by ISA_CLONES for AVX-512, AVX2
+ * and the baseline; the device picks at run time. Outside contractions no clone may fuse a multiply and an add, so that all give
+ * the same bits.
+ */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/kernels.h"
+
+enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512 };
+
+struct kdev {
+    bool portable; /* own loops only: no oneDNN, no BLAS */
+    int threads;
+    enum isa isa;
+    char text[320];
+};
+
+enum { CHUNK = 4096 }; /* elements of a flat array that one task works on */
+
+enum isa cpu_isa(void); /* the best of this machine that we have code for; $ECT_ISA = base|avx2|avx512 lowers it */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ISA_CLONES(name, (parameters), (arguments)): from `INLINE void name_body parameters` makes `static void name parameters`. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ISA_CLONES(name, params, args)                                                                                 \
+    __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"), noinline)) static void name##_avx512 params  \
+    {                                                                                                                  \
+        name##_body args;                                                                                              \
+    }                                                                                                                  \
+    __attribute__((target("avx2,fma"), noinline)) static void name##_avx2 params                                       \
+    {                                                                                                                  \
+        name##_body args;                                                                                              \
+    }                                                                                                                  \
+    __attribute__((noinline)) static void name##_base params                                                           \
+    {                                                                                                                  \
+        name##_body args;                                                                                              \
+    }                                                                                                                  \
+    static void name params                                                                                            \
+    {                                                                                                                  \
+        switch (cpu_isa()) {                                                                                           \
+        case ISA_AVX512: name##_avx512 args; break;                                                                    \
+        case ISA_AVX2: name##_avx2 args; break;                                                                        \
+        default: name##_base args; break;                                                                              \
+        }                                                                                                              \
+    }
+#else
+#define ISA_CLONES(name, params, args)                                                                                 \
+    static void name params                                                                                            \
+    {                                                                                                                  \
+        name##_body args;                                                                                              \
+    }
+#endif
+
+#define KOP(class, name, args) void cpu_##name args;
+#include "kernels/ops.def"
+#undef KOP
+
+/* ---- convolution: conv.c decides, the others do ------------------------------------------------------------------------ */
+
+err_t cpu_conv_new(struct kdev *dev, const struct conv_desc *desc, struct conv **conv) MUST_USE;
+void cpu_conv_free(struct conv *conv);
+size_t cpu_conv_packed_bytes(const struct conv *conv);
+size_t cpu_conv_packed_bwd_bytes(const struct conv *conv);
+size_t cpu_conv_workspace_bytes(const struct conv *conv);
+
+#endif
