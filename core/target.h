@@ -1,34 +1,35 @@
 /* target: a training objective. One file in core/targets/, about 40 lines: it says which passes run on which inputs and what the
  * gradient at the network's output is. The trainer owns data, noise, optimiser and loop.
  *
- * A step of a micro-batch of n samples: y clean images, eps noise, t and r noise levels, w weights (device copies inside).
- * target->step fills loss[i] and leaves dLoss/dD in the student's output gradient, scaled so that the sum over the global
- * batch is the gradient of the mean loss. */
+ * A step of a micro-batch of n samples: y clean images, eps noise, t and r noise levels, w weights. target->step fills loss[i] and
+ * gives the factor g[i] of the student's output gradient; pass_gradient scales it so that the sum over the global batch is the gradient
+ * of the mean loss, and runs the backward pass. */
 #ifndef CORE_TARGET_H
 #define CORE_TARGET_H
 
 #include "core/base.h"
 
-struct pass;        /* the trainer's view of a micro-batch: see train.c; targets use the functions below */
+struct pass; /* a micro-batch: see core/train_pass.h; targets use the functions below */
 struct target {
     const char *name, *help;
-    bool needs_r;            /* mapping is called and shown */
+    bool needs_r;            /* mapping is called; without it r = 0 is shown to the weight function */
     double nominal_forwards; /* F per image by the paper's convention for full accounting: 3 diffusion, 4 ECT */
     err_t (*step)(struct pass *p);
 };
-const struct target *target_find(const char *name);
-extern const struct target *const targets[]; /* ends with NULL */
+const struct target *target_find(const char *name); /* NULL if unknown */
+extern const struct target *const targets[];        /* ends with NULL */
 
 /* What a target is written with. Rows where r = 0 are handled by pass_teacher: their target is the clean image; if all rows
  * are such, the network is not called. */
 int pass_batch(const struct pass *p);
 const double *pass_t(const struct pass *p), *pass_r(const struct pass *p), *pass_w(const struct pass *p);
-void pass_student(struct pass *p);                     /* D_t = D(y + t eps, t), with gradient */
-void pass_teacher(struct pass *p);                     /* D_r = D(y + r eps, r) of the same weights, no gradient, same mask */
-void pass_teacher_is_data(struct pass *p);             /* D_r = y */
-/* S_i = ||D_t - D_r||^2; then loss_i and the gradient factor g_i (dLoss_i/dD_t = g_i (D_t - D_r)) are given by the target. */
+void pass_student(struct pass *p);         /* D_t = D(y + t eps, t), with gradient */
+void pass_teacher(struct pass *p);         /* D_r = D(y + r eps, r) of the same weights, no gradient, same mask */
+void pass_teacher_is_data(struct pass *p); /* D_r = y */
+/* S_i = ||D_t - D_r||^2; then the target gives loss_i and the gradient factor g_i: dLoss_i/dD_t = g_i (D_t - D_r). */
 const double *pass_sqdist(struct pass *p);
-void pass_gradient(struct pass *p, const double *loss, const double *g); /* applies g_i / global batch */
+double *pass_loss_out(struct pass *p), *pass_factor_out(struct pass *p); /* [n], to be filled */
+void pass_gradient(struct pass *p); /* backward from g_i / global batch (D_t - D_r) */
 struct loss_opts {
     bool huber;
     double c, p;

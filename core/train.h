@@ -2,9 +2,18 @@
  * EMAs follow; metrics go to an observer. Everything needed to go on is in a checkpoint, so a killed run ends with the same
  * bytes as one never killed.
  *
- * Checkpoints (safetensors): "model.*" weights, "ema.NAME.model.*", "optim.m.*", "optim.v.*", and in the metadata: counters, spec
- * text, config hash, format version. No time, host or path. Written to DIR/step-%09d.safetensors atomically; the last two are
- * kept, besides those that evaluation marks ask for. */
+ * Counters. Image number step * batch + i is element i of a step; epoch and place in the epoch's permutation follow from it. Noise, masks and
+ * u of a step depend on (seed, step, i) alone, so not on micro-batches.
+ *
+ * Metrics, means over the steps since the last point: "loss", "delta" (||D_t - D_r||), "weight", and each per bin of ln t as
+ * "loss[lnt=-3]" (floor(ln t) = -3); "grad.nonfinite" (elements, summed); of the last step "lr", "dropout", "stage".
+ *
+ * Divergence. A non-finite loss outside rows with r = 0, or more than 1 % non-finite gradient elements in 20 consecutive steps, ends
+ * the run with ERR_DIVERGED; the last checkpoint is from before.
+ *
+ * Checkpoints (safetensors): "model.*" weights, "ema.NAME.model.*", "optim.m.model.*", "optim.v.model.*", "state.totals" (the metrics'
+ * window in progress), and in the metadata: step, nimg, settings text, config hash, seed, sigma_data, names of EMAs. No time, host or
+ * path. Written to DIR/step-%09d.safetensors atomically; the last two are kept, besides those that evaluation marks ask for. */
 #ifndef CORE_TRAIN_H
 #define CORE_TRAIN_H
 
@@ -13,12 +22,14 @@
 #include "core/io/dataset.h"
 #include "core/spec.h"
 
-struct observer { /* what the loop tells whoever runs it; any member may be NULL */
+struct
+    observer { /* what the loop tells whoever runs it; any member may be NULL. train_result is up to date in every call */
     void *ctx;
     /* special values (NaN, inf) are passed as they are */
     void (*metric)(void *ctx, const char *key, int64_t step, double value);
     void (*progress)(void *ctx, int64_t step, int64_t iters, double images_per_s, double loss);
-    err_t (*saving)(void *ctx, int64_t step); /* before a checkpoint is written: what was told so far must be safe first */
+    err_t (*saving)(void *ctx,
+                    int64_t step); /* before a checkpoint is written: what was told so far must be safe first */
     err_t (*checkpoint)(void *ctx, int64_t step, const char *path); /* after the file is durable */
     bool (*stop)(void *ctx); /* asked before every step: checkpoint and return ERR_INTERRUPTED */
 };
@@ -29,39 +40,40 @@ struct train_config {
     const struct dataset *data;
     const struct kernels *kernels;
     struct kdev *dev;
-    uint64_t seed;          /* of the replicate */
-    const char *ckpt_dir;   /* existing directory; NULL: no checkpoints (tests) */
-    const char *init_path;  /* checkpoint to start from, or NULL */
+    uint64_t seed;            /* of the replicate */
+    const char *ckpt_dir;     /* existing directory, this process's alone; NULL: no checkpoints (tests) */
+    const char *init_path;    /* checkpoint to start from, or NULL */
     const char *init_weights; /* "raw" or an EMA name in it */
-    const int64_t *keep;    /* steps whose checkpoints are kept for evaluation */
+    const int64_t *keep;      /* steps whose checkpoints are written and kept for evaluation */
     int nkeep;
     const struct observer *observer;
 };
 struct train_result {
-    int64_t first_step, steps, nimg;  /* where this process began; steps done in all */
-    double flops_executed, flops_nominal; /* of this process; of the whole run by convention */
+    int64_t first_step, steps, nimg;      /* where this process began; steps and images done in all */
+    double flops_executed, flops_nominal; /* of this process, passes that ran; of the whole run by convention */
     double seconds, images_per_s, final_loss;
-    double sigma_data;                /* used */
-    uint64_t bad_grads;               /* non-finite gradient elements seen */
-    uint64_t allocs_in_loop;          /* mem_count() growth over all steps but the first */
+    double sigma_data;       /* used */
+    uint64_t bad_grads;      /* non-finite gradient elements seen */
+    uint64_t allocs_in_loop; /* mem_count() growth over all steps but the first */
 };
-/* Starts from the newest readable checkpoint in ckpt_dir, or from init, or fresh. ERR_DIVERGED, ERR_INTERRUPTED (after a
- * checkpoint), or a real failure. result is filled in all cases. */
+/* Starts from the newest readable checkpoint in ckpt_dir, or from init (its weights; moments are fresh, EMAs start at these weights), or
+ * fresh. ERR_DIVERGED, ERR_INTERRUPTED (after a checkpoint), or a real failure. result is filled in all cases. */
 err_t train_run(const struct train_config *c, struct train_result *result) MUST_USE;
 
 /* The network that a spec asks for on a data set. */
 struct net_config;
 err_t train_net_config(const struct spec *s, const struct dataset *data, struct net_config *net) MUST_USE;
-/* Predicted cost without running: FLOPs per the two conventions, checkpoint bytes, parameters. */
+/* Predicted cost without running: FLOPs per the two conventions (executed: as if no teacher pass were skipped), bytes of one
+ * checkpoint, parameters. */
 struct train_cost {
     double flops_executed, flops_nominal, forward_flops;
     double ckpt_bytes;
     int64_t params, images;
 };
 err_t train_predict(const struct spec *s, const struct dataset *data, struct train_cost *out) MUST_USE;
-/* Loads weights ("raw" or an EMA's name) from a checkpoint into a parameter set. */
+/* Loads weights ("raw" or an EMA's name) from a checkpoint into a parameter set. ERR_NOT_FOUND lists the names that are there. */
 err_t train_load_weights(const char *path, const char *weights, struct params *p, const struct graph *g) MUST_USE;
-/* Path of the checkpoint of a step, or of the newest readable one (step < 0). ERR_NOT_FOUND. */
+/* Path (malloc'd) of the checkpoint of a step, or of the newest readable one (step < 0). ERR_NOT_FOUND. */
 err_t train_find_checkpoint(const char *dir, int64_t step, char **path, int64_t *found) MUST_USE;
 
 #endif

@@ -52,7 +52,8 @@ struct norm_desc {
 
 /* Multi-tensor optimiser over one flat arena. Torch semantics (core/optim.h). The host computes the scalars. */
 struct optim_step {
-    float beta1, beta2, eps;
+    double beta1, beta2; /* double: 1 - 0.999f would be off by 1e-5 of itself; kernels round 1 - beta, not beta */
+    float eps;
     float step_size;   /* lr / (1 - beta1^t), with RAdam's rectification folded in */
     float vscale;      /* sqrt(1 - beta2^t): denominator is sqrt(v)/vscale + eps */
     bool adaptive;     /* false: RAdam's first steps, p -= step_size * m */

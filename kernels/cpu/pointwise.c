@@ -342,7 +342,8 @@ void cpu_grad_clean(struct kdev *d, float *g, size_t count, float nan_to, float 
 INLINE void optim_body(const struct optim_step *o, float *restrict p, const float *restrict g, float *restrict m,
                        float *restrict v, size_t lo, size_t hi)
 {
-    float b1 = o->beta1, b2 = o->beta2, c1 = 1.0f - b1, c2 = 1.0f - b2, eps = o->eps, step = o->step_size;
+    float b2 = (float)o->beta2, c1 = (float)(1 - o->beta1), c2 = (float)(1 - o->beta2);
+    float eps = o->eps, step = o->step_size;
     float inv = 1.0f / o->vscale;
     if (o->adaptive)
         for (size_t i = lo; i < hi; i++) {

@@ -1,0 +1,48 @@
+/* train_pass: one micro-batch on the device: the student's forward and backward and the teacher's forward, as a target asks for
+ * them (core/target.h). The trainer uses it with data and counters, the checks against the published code with given arrays.
+ *
+ * The caller fills pass_y, pass_eps (and pass_eps_r, pass_labels) for n rows, then calls pass_run. Rows beyond n are computed and
+ * have no part in anything: their gradient is zero. */
+#ifndef CORE_TRAIN_PASS_H
+#define CORE_TRAIN_PASS_H
+
+#include "core/graph.h"
+#include "core/target.h"
+
+struct pass_config {
+    struct graph *graph;
+    const struct kernels *kernels;
+    struct kdev *dev;
+    int rows; /* of a micro-batch, at most */
+    int per;  /* elements of an image */
+    int label_dim, augment_dim;
+    bool teacher; /* the target calls pass_teacher */
+    bool share_noise, share_dropout;
+    double sigma_data;
+    struct loss_opts loss;
+};
+err_t pass_new(struct pass **p, const struct pass_config *c) MUST_USE;
+void pass_free(struct pass *p);
+
+/* Device buffers [rows, per] and [rows, label_dim]. eps_r is read only where noise is not shared. */
+float *pass_y(struct pass *p), *pass_eps(struct pass *p), *pass_eps_r(struct pass *p), *pass_labels(struct pass *p);
+
+struct pass_rows {
+    int n, global_batch;
+    const double *t, *r, *w;     /* [n]; they must be valid until the next run */
+    float dropout;               /* probability */
+    struct kstream drop, drop_r; /* drop_r: masks of the r pass where they are not shared */
+    struct params *weights;
+    float *grad; /* gradient arena, added to */
+};
+err_t pass_run(struct pass *p, const struct target *target, const struct pass_rows *rows) MUST_USE;
+
+/* After a run. */
+const double *pass_loss(const struct pass *p);    /* [n] */
+const double *pass_squares(const struct pass *p); /* [n] S_i */
+bool pass_teacher_ran(const struct pass *p);
+const float *pass_d_t(const struct pass *p), *pass_d_r(const struct pass *p); /* device, [rows, per] */
+double pass_flops(
+    const struct pass *p); /* executed by all runs so far: 2 per multiply-accumulate, backward twice the forward */
+
+#endif
