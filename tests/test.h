@@ -12,6 +12,15 @@
 #include <string.h>
 
 #include <cmocka.h>
+/* cmocka's fail() has our name; its fail_msg() is built on it. */
+#undef fail
+#undef fail_msg
+#define fail_msg(...)                                                                                                  \
+    do {                                                                                                               \
+        print_error("ERROR: " __VA_ARGS__);                                                                            \
+        print_error("\n");                                                                                             \
+        _fail(__FILE__, __LINE__);                                                                                     \
+    } while (0)
 
 #include "core/base.h"
 
