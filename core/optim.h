@@ -12,5 +12,7 @@ struct optim_config {
 };
 /* Scalars of update number t = 1, 2, ... at learning rate lr. */
 void optim_scalars(const struct optim_config *c, int64_t t, double lr, struct optim_step *out);
+/* What an infinite gradient element becomes (NaN becomes 0) by the rule of setting grad.clean: "main" 1e5, "imgnet" 0. */
+double optim_clean_inf(const char *rule);
 
 #endif

@@ -388,8 +388,7 @@ static void update(struct trainer *tr, const struct plan *p)
     struct optim_step scalars;
     uint64_t bad = 0;
     float *weights = params_arena(st->weights);
-    bool main_rule = !strcmp(tr->spec->grad_clean.s, "main");
-    tr->k->grad_clean(tr->dev, tr->grad, tr->floats, 0, main_rule ? 1e5F : 0, &bad);
+    tr->k->grad_clean(tr->dev, tr->grad, tr->floats, 0, (float)optim_clean_inf(tr->spec->grad_clean.s), &bad);
     optim_scalars(&tr->optim, p->s.step + 1, p->lr, &scalars);
     tr->k->optim_update(tr->dev, &scalars, weights, tr->grad, st->m, st->v, tr->floats);
     params_changed(st->weights);

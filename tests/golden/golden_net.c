@@ -1,0 +1,456 @@
+/* Networks: the published module's outputs, its loss and every gradient, with parameters in the official order. */
+#include "tests/golden/golden.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- configuration and weights -------------------------------------------------------------------------------------------------- */
+
+static bool is_text(const json_t *o, const char *key, const char *want)
+{
+    const json_t *v = json_object_get(o, key);
+    return !v || (json_is_string(v) && !strcmp(json_string_value(v), want));
+}
+
+static int int_list(const json_t *list, int *out)
+{
+    int n = (int)json_array_size(list);
+    for (int i = 0; i < n && i < NET_LEVELS; i++) out[i] = (int)json_integer_value(json_array_get(list, (size_t)i));
+    return n;
+}
+
+/* Defaults are those of the published module. */
+bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, char why[160])
+{
+    const json_t *mult = json_object_get(config, "channel_mult"), *attn = json_object_get(config, "attn_resolutions");
+    const json_t *filter = json_object_get(config, "resample_filter");
+    bool plain = is_text(config, "model_type", "SongUNet") && is_text(config, "embedding_type", "positional") &&
+                 is_text(config, "encoder_type", "standard") && is_text(config, "decoder_type", "standard") &&
+                 json_num(config, "channel_mult_noise", 1) == 1 && (!filter || json_array_size(filter) == 2);
+    if (!json_is_object(config) || !plain) {
+        snprintf(why, 160, "its configuration is not a SongUNet in the DDPM++ form");
+        return false;
+    }
+    *c = (struct net_config){.family = "songunet",
+                             .resolution = (int)json_num(config, "img_resolution", 0),
+                             .in_channels = (int)json_num(config, "img_channels", 3),
+                             .label_dim = (int)json_num(config, "label_dim", 0),
+                             .augment_dim = (int)json_num(config, "augment_dim", 0),
+                             .width = (int)json_num(config, "model_channels", 128),
+                             .blocks = (int)json_num(config, "num_blocks", 4),
+                             .emb_mult = (int)json_num(config, "channel_mult_emb", 4),
+                             .noise_mult = 1,
+                             .sigma_data = json_num(config, "sigma_data", sigma_data),
+                             .mult = {2, 2, 2},
+                             .nmult = 3,
+                             .attn = {16},
+                             .nattn = 1};
+    if (mult) c->nmult = int_list(mult, c->mult);
+    if (attn) c->nattn = int_list(attn, c->attn);
+    if (c->nmult <= NET_LEVELS && c->nattn <= NET_LEVELS) return true;
+    snprintf(why, 160, "more than %d resolutions", NET_LEVELS);
+    return false;
+}
+
+/* README: norm weights 1 + 0.4 u, other vectors 0.4 u, the rest 2 sqrt(3 / fan_in) u, rounded to float. */
+static void portable_values(const struct param_info *info, float *out)
+{
+    size_t len = strlen(info->name);
+    bool norm = strstr(info->name, "norm") && len > 6 && !strcmp(info->name + len - 6, "weight");
+    double fan_in = 1, shift = 0, scale = 0.4;
+    for (int i = 1; i < info->ndim; i++) fan_in *= info->dims[i];
+    if (info->ndim >= 2) scale = 2 * sqrt(3 / fan_in);
+    if (norm && info->ndim < 2) shift = 1;
+    for (size_t i = 0; i < info->count; i++) out[i] = (float)(shift + scale * portable_u(info->name, (uint32_t)i));
+}
+
+static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
+{
+    const struct param_info *info = graph_param_info(n->graph, i);
+    size_t count = 0;
+    float *values = mem_array(info->count, sizeof(float));
+    double *x = take(p->f, &count, "param/%s", info->name);
+    bool ok = true;
+    if (x) {
+        const struct st_tensor *t = NULL;
+        char name[256];
+        snprintf(name, sizeof name, "param/%s", info->name);
+        t = st_find(p->f->st, name);
+        ok = t->ndim == info->ndim && count == info->count;
+        for (int j = 0; ok && j < t->ndim; j++) ok = t->dims[j] == info->dims[j];
+        if (!ok) part_fail(p, "param/%s has another shape than ours", info->name);
+        for (size_t j = 0; ok && j < count; j++) values[j] = (float)x[j];
+    } else if (portable && !info->buffer) {
+        portable_values(info, values);
+    } else if (portable) {
+        ok = true; /* our own constant stays */
+    } else {
+        ok = false;
+        part_fail(p, "the file has no param/%s", info->name);
+    }
+    if (ok && (x || !info->buffer)) params_set(n->weights, i, values);
+    mem_free(x);
+    mem_free(values);
+    return ok;
+}
+
+bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
+{
+    char why[160];
+    const char *weights = st_meta(p->f->st, "weights");
+    json_t *config = meta_json(p->f, "config");
+    *n = (struct gnet){.g = p->f->g};
+    bool ok = gnet_config(config, sigma_data, &n->c, why);
+    if (!ok) part_fail(p, "%s", why);
+    json_decref(config);
+    if (!ok) return false;
+    n->per = (size_t)n->c.resolution * (size_t)n->c.resolution * (size_t)n->c.in_channels;
+    n->graph = graph_new();
+    if (net_build(n->graph, &n->c) || params_new(&n->weights, n->graph, n->g->k, n->g->dev)) {
+        part_fail(p, "%s", err_text());
+        return false;
+    }
+    params_init(n->weights, 0); /* buffers; every parameter is overwritten below */
+    bool portable = weights && !strncmp(weights, "portable", 8);
+    for (int i = 0; ok && i < graph_nparams(n->graph); i++) ok = load_param(n, p, i, portable);
+    params_changed(n->weights);
+    return ok;
+}
+
+void gnet_close(struct gnet *n)
+{
+    if (n->weights) params_free(n->weights);
+    if (n->graph) graph_free(n->graph);
+}
+
+/* ---- layouts and device --------------------------------------------------------------------------------------------------------------- */
+
+void nhwc_from_nchw(const struct net_config *c, const double *in, double *out, size_t n)
+{
+    size_t hw = (size_t)c->resolution * (size_t)c->resolution, ch = (size_t)c->in_channels;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < ch; k++)
+            for (size_t p = 0; p < hw; p++) out[(i * hw + p) * ch + k] = in[(i * ch + k) * hw + p];
+}
+
+void nchw_from_nhwc(const struct net_config *c, const double *in, double *out, size_t n)
+{
+    size_t hw = (size_t)c->resolution * (size_t)c->resolution, ch = (size_t)c->in_channels;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < ch; k++)
+            for (size_t p = 0; p < hw; p++) out[(i * ch + k) * hw + p] = in[(i * hw + p) * ch + k];
+}
+
+void device_put(struct golden *g, float *dev, const double *x, size_t n)
+{
+    float *f = mem_array(n ? n : 1, sizeof(float));
+    for (size_t i = 0; i < n; i++) f[i] = (float)x[i];
+    g->k->upload(g->dev, dev, f, n * sizeof(float));
+    mem_free(f);
+}
+
+float *device_new(struct golden *g, const double *x, size_t n)
+{
+    float *dev = g->k->alloc(g->dev, n * sizeof(float));
+    if (x) device_put(g, dev, x, n);
+    return dev;
+}
+
+void gnet_upload(const struct gnet *net, float *dev, const double *nchw, size_t n)
+{
+    double *nhwc = mem_array(n * net->per, sizeof(double));
+    nhwc_from_nchw(&net->c, nchw, nhwc, n);
+    device_put(net->g, dev, nhwc, n * net->per);
+    mem_free(nhwc);
+}
+
+static double *download(struct golden *g, const float *dev, size_t n)
+{
+    float *f = mem_array(n, sizeof(float));
+    double *x = mem_array(n, sizeof(double));
+    g->k->download(g->dev, f, dev, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) x[i] = f[i];
+    mem_free(f);
+    return x;
+}
+
+double *gnet_download(const struct gnet *net, const float *dev, size_t n)
+{
+    double *nhwc = download(net->g, dev, n * net->per), *nchw = mem_array(n * net->per, sizeof(double));
+    nchw_from_nhwc(&net->c, nhwc, nchw, n);
+    mem_free(nhwc);
+    return nchw;
+}
+
+/* ---- gradients ---------------------------------------------------------------------------------------------------------------------------- */
+
+static bool listed(const json_t *names, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        if (!strcmp(json_string_value(json_array_get(names, i)), name)) return true;
+    }
+    return false;
+}
+
+static void compare_gradstat(struct part *p, const struct param_info *info, const double *got, double noise)
+{
+    size_t n = 0;
+    double *want = take(p->f, &n, "gradstat/%s", info->name);
+    if (!want || n != 4) {
+        part_fail(p, "neither grad/%s nor gradstat/%s", info->name, info->name);
+        mem_free(want);
+        return;
+    }
+    double sum = 0, squares = 0, bound = bound_factor * noise * want[1];
+    for (size_t i = 0; i < info->count; i++) {
+        sum += got[i];
+        squares += got[i] * got[i];
+    }
+    double stat[4] = {sum, sqrt(squares), got[0], got[info->count - 1]};
+    part_close(p, "gradient statistic", info->name, stat, want, 1, bound * sqrt((double)info->count));
+    p->tensors--;
+    part_close(p, "gradient statistic", info->name, stat + 1, want + 1, 3, bound);
+    mem_free(want);
+}
+
+void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix, double f32_vs_f64,
+                        const json_t *nonfinite)
+{
+    int skipped = 0;
+    double noise = noise_floor(f32_vs_f64);
+    for (int i = 0; i < graph_nparams(net->graph); i++) {
+        const struct param_info *info = graph_param_info(net->graph, i);
+        size_t n = info->count;
+        if (info->buffer) continue;
+        float *f = mem_array(n, sizeof(float));
+        double *got = mem_array(n, sizeof(double)), *want = take(p->f, NULL, "%sgrad64/%s", prefix, info->name);
+        double *f32 = take(p->f, NULL, "%sgrad/%s", prefix, info->name);
+        arena_get(net->graph, net->g->k, net->g->dev, grad, i, f);
+        for (size_t j = 0; j < n; j++) got[j] = f[j];
+        if (listed(nonfinite, info->name)) {
+            skipped++;
+            for (size_t j = 0; j < n; j++) {
+                if (!isfinite(got[j])) part_fail(p, "gradient of %s is not finite", info->name);
+            }
+        } else if (want || f32) {
+            const double *ref = want ? want : f32;
+            part_close(p, "gradient", info->name, got, ref, n, bound_factor * noise * max_abs(ref, n));
+        } else if (!*prefix) {
+            compare_gradstat(p, info, got, noise);
+        } else {
+            part_fail(p, "no %sgrad/%s", prefix, info->name);
+        }
+        mem_free(f);
+        mem_free(got);
+        mem_free(want);
+        mem_free(f32);
+    }
+    if (skipped) part_note(p, "%d tensors not compared: the published gradient is not finite", skipped);
+}
+
+/* ---- the family -------------------------------------------------------------------------------------------------------------------------------- */
+
+static void check_parameters(struct gfile *f, const struct gnet *net)
+{
+    struct part p;
+    json_t *order = meta_json(f, "param_order"), *buffers = meta_json(f, "buffers"), *count = meta_json(f, "param_count");
+    size_t nth = 0, nbuffers = 0;
+    part_begin(&p, f, "parameters");
+    for (int i = 0; i < graph_nparams(net->graph); i++) {
+        const struct param_info *info = graph_param_info(net->graph, i);
+        if (info->buffer) {
+            nbuffers++;
+            if (!listed(buffers, info->name)) part_fail(&p, "%s is no buffer of the published module", info->name);
+            continue;
+        }
+        const char *want = json_string_value(json_array_get(order, nth++));
+        part_same(&p, "name", "parameter", info->name, want ? want : "(none)");
+        p.tensors++;
+    }
+    if (nth != json_array_size(order)) part_fail(&p, "%zu parameters instead of %zu", nth, json_array_size(order));
+    if (nbuffers != json_array_size(buffers))
+        part_fail(&p, "%zu buffers instead of %zu", nbuffers, json_array_size(buffers));
+    double ours = (double)graph_param_count(net->graph), theirs = json_number_value(count);
+    part_equal(&p, "count", "elements", &ours, &theirs, 1);
+    p.tensors--;
+    json_decref(order);
+    json_decref(buffers);
+    json_decref(count);
+    part_end(&p);
+}
+
+struct inputs {
+    size_t n; /* images */
+    double *x, *sigma, *w, *labels, *augment;
+};
+
+static void set_inputs(const struct gnet *net, struct program *prog, const struct inputs *in)
+{
+    struct golden *g = net->g;
+    gnet_upload(net, program_input(prog, "x"), in->x, in->n);
+    device_put(g, program_input(prog, "sigma"), in->sigma, in->n);
+    size_t labels = in->n * (size_t)net->c.label_dim, augment = in->n * (size_t)net->c.augment_dim;
+    if (labels && in->labels) device_put(g, program_input(prog, "labels"), in->labels, labels);
+    if (labels && !in->labels) g->k->fill(g->dev, program_input(prog, "labels"), 0, labels);
+    if (augment && in->augment) device_put(g, program_input(prog, "augment"), in->augment, augment);
+    if (augment && !in->augment) g->k->fill(g->dev, program_input(prog, "augment"), 0, augment);
+}
+
+static struct program *forward(struct part *p, const struct gnet *net, const struct inputs *in, struct program_opts opts)
+{
+    struct program *prog = NULL;
+    struct run_ctx ctx = {0};
+    opts.batch = (int)in->n;
+    if (program_new(&prog, net->graph, net->g->k, net->g->dev, &opts)) {
+        part_fail(p, "%s", err_text());
+        return NULL;
+    }
+    set_inputs(net, prog, in);
+    program_forward(prog, net->weights, &ctx);
+    return prog;
+}
+
+/* out64/NAME by the rule, and out/NAME, the float32 run, in the same part. */
+static void compare_output(struct part *p, const double *got, const char *name, size_t n, double f32_vs_f64)
+{
+    double noise = noise_floor(f32_vs_f64), *want = take(p->f, NULL, "out64/%s", name);
+    double *f32 = need(p, NULL, "out/%s", name);
+    if (want) {
+        double most = max_abs(want, n);
+        part_close(p, "output", name, got, want, n, bound_factor * noise * most);
+        if (f32) part_close(p, "output", name, got, f32, n, (bound_factor + 1) * noise * most);
+    } else if (f32) {
+        part_close(p, "output", name, got, f32, n, bound_factor * noise * max_abs(f32, n));
+    }
+    mem_free(want);
+    mem_free(f32);
+}
+
+static void check_forward(struct gfile *f, const struct gnet *net, const struct inputs *in, const char *name, bool eval,
+                          double f32_vs_f64)
+{
+    struct part p;
+    part_begin(&p, f, "%s", name);
+    if (!has_tensor(f, "out/%s", name)) {
+        part_fail(&p, "no out/%s", name);
+    } else {
+        struct program *prog =
+            forward(&p, net, in, (struct program_opts){.eval_form = eval, .only = strcmp(name, "F") ? "D" : "F"});
+        if (prog) {
+            double *got = gnet_download(net, program_output(prog, strcmp(name, "F") ? "D" : "F"), in->n);
+            compare_output(&p, got, name, in->n * net->per, f32_vs_f64);
+            mem_free(got);
+        }
+        program_free(prog);
+    }
+    part_end(&p);
+}
+
+static void check_c_noise(struct gfile *f, const struct gnet *net, const struct inputs *in)
+{
+    struct part p;
+    struct golden *g = net->g;
+    part_begin(&p, f, "c_noise");
+    double *want = need(&p, NULL, "out/c_noise");
+    float *sigma = device_new(g, in->sigma, in->n), *out[4];
+    for (int i = 0; i < 4; i++) out[i] = device_new(g, NULL, in->n);
+    g->k->precond_coeffs(g->dev, sigma, (int)in->n, (float)net->c.sigma_data, 0, out[0], out[1], out[2], out[3]);
+    double *got = download(g, out[3], in->n);
+    if (want)
+        part_close(&p, "output", "c_noise", got, want, in->n, bound_factor * noise_floor(0) * max_abs(want, in->n));
+    for (int i = 0; i < 4; i++) g->k->free(g->dev, out[i]);
+    g->k->free(g->dev, sigma);
+    mem_free(got);
+    mem_free(want);
+    part_end(&p);
+}
+
+static void compare_loss(struct gfile *f, const struct inputs *in, const double *d, size_t n, double f32_vs_f64)
+{
+    struct part p;
+    double loss = 0, weight = 0, noise = noise_floor(f32_vs_f64);
+    part_begin(&p, f, "loss");
+    double *want = need(&p, NULL, "out64/loss"), *f32 = need(&p, NULL, "out/loss"), *d64 = take(f, NULL, "out64/D");
+    if (!d64) d64 = take(f, NULL, "out/D");
+    for (size_t i = 0; i < n; i++) {
+        loss += in->w[i] * d[i];
+        weight += in->w[i] * in->w[i];
+    }
+    if (want && f32 && d64) {
+        double bound = bound_factor * noise * max_abs(d64, n) * sqrt(weight);
+        part_close(&p, "loss", "loss", &loss, want, 1, bound);
+        part_close(&p, "loss", "loss", &loss, f32, 1, bound + noise_floor(0) * fabs(*want) * 20);
+    }
+    mem_free(want);
+    mem_free(f32);
+    mem_free(d64);
+    part_end(&p);
+}
+
+static void check_backward(struct gfile *f, const struct gnet *net, const struct inputs *in, const json_t *noise)
+{
+    struct part p;
+    struct golden *g = net->g;
+    struct run_ctx ctx = {0};
+    json_t *no_grad = meta_json(f, "no_grad_params");
+    size_t n = in->n * net->per;
+    float *grad = device_new(g, NULL, graph_arena_floats(net->graph));
+    part_begin(&p, f, "gradients");
+    struct program *prog = forward(&p, net, in, (struct program_opts){.grad = GRAD_ALL, .only = "D"});
+    if (!prog) {
+        part_end(&p);
+        goto done;
+    }
+    double *d = gnet_download(net, program_output(prog, "D"), in->n);
+    gnet_upload(net, program_output_grad(prog, "D"), in->w, in->n);
+    program_backward(prog, net->weights, &ctx, grad);
+    gnet_compare_grads(&p, net, grad, "", json_num(noise, "grad_max", 0), no_grad);
+    part_end(&p);
+
+    compare_loss(f, in, d, n, json_num(noise, "D", 0));
+    mem_free(d);
+
+    part_begin(&p, f, "gradient of x");
+    double *dx = gnet_download(net, program_input_grad(prog, "x"), in->n), *want = take(f, NULL, "grad_in64/x");
+    double *f32 = need(&p, NULL, "grad_in/x"), floor_x = noise_floor(json_num(noise, "grad_x", 0));
+    const double *ref = want ? want : f32;
+    if (ref) part_close(&p, "gradient of x", "x", dx, ref, n, bound_factor * floor_x * max_abs(ref, n));
+    if (want && f32) part_close(&p, "gradient of x", "x", dx, f32, n, (bound_factor + 1) * floor_x * max_abs(want, n));
+    mem_free(dx);
+    mem_free(want);
+    mem_free(f32);
+    part_end(&p);
+done:
+    g->k->free(g->dev, grad);
+    program_free(prog);
+    json_decref(no_grad);
+}
+
+void check_songunet(struct gfile *f)
+{
+    struct part p;
+    struct gnet net;
+    struct inputs in = {0};
+    json_t *noise = meta_json(f, "f32_vs_f64");
+    part_begin(&p, f, "network");
+    bool ok = gnet_open(&net, &p, 0.5);
+    in.x = need(&p, NULL, "in/x");
+    in.sigma = need(&p, &in.n, "in/sigma");
+    in.w = need(&p, NULL, "in/w");
+    in.labels = take(f, NULL, "in/class_labels");
+    in.augment = take(f, NULL, "in/augment_labels");
+    if (ok && !p.failed) {
+        check_parameters(f, &net);
+        check_forward(f, &net, &in, "D", false, json_num(noise, "D", 0));
+        check_forward(f, &net, &in, "D_eval", true, json_num(noise, "D_eval", 0));
+        check_forward(f, &net, &in, "F", false, json_num(noise, "D", 0));
+        check_c_noise(f, &net, &in);
+        check_backward(f, &net, &in, noise);
+    } else {
+        part_end(&p);
+    }
+    gnet_close(&net);
+    double *const mine[] = {in.x, in.sigma, in.w, in.labels, in.augment};
+    for (size_t i = 0; i < ARRAY_LEN(mine); i++) mem_free(mine[i]);
+    json_decref(noise);
+}
