@@ -61,6 +61,11 @@ $(BUILD)/tests/%: tests/%.c tests/test.h $(BUILD)/libect.a $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LDFLAGS) $(BUILD)/libect.a $(LDLIBS) -lcmocka
 
+GOLDEN_C := $(sort $(wildcard tests/golden/*.c))
+$(BUILD)/tests/golden/golden: $(GOLDEN_C) tests/golden/golden.h $(BUILD)/libect.a $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(GOLDEN_C) $(LDFLAGS) $(BUILD)/libect.a $(LDLIBS)
+
 -include $(OBJ:.o=.d) $(TEST_BIN:=.d)
 
 demo: ## install what is missing, build, run the demo sweep, show its report

@@ -124,9 +124,9 @@ static const char *other_value(const struct spec_field *f)
 {
     static const struct {
         const char *key, *value;
-    } special[] = {{"net", NULL},       {"precision", NULL},     {"target", "edm"},        {"metric", "l2"},
-                   {"optim", "adam"},   {"net.augment", "9"},    {"grad.clean", "imgnet"}, {"eval.sampler", "heun"},
-                   {"data", "cifar10"}, {"eval.at", "12.5%,50%"}};
+    } special[] = {{"net", NULL},       {"precision", NULL},   {"target", "edm"},        {"metric", "l2"},
+                   {"optim", "adam"},   {"net.augment", "9"},  {"grad.clean", "imgnet"}, {"eval.sampler", "heun"},
+                   {"data", "cifar10"}, {"net.emb_mult", "3"}, {"eval.at", "12.5%,50%"}};
     for (size_t i = 0; i < ARRAY_LEN(special); i++) {
         if (!strcmp(special[i].key, f->key)) return special[i].value;
     }

@@ -126,8 +126,8 @@ void part_close(struct part *p, const char *kind, const char *what, const double
     compare(p, kind, what, got, want, n, (struct bounds){.all = bound});
 }
 
-void part_close_each(struct part *p, const char *kind, const char *what, const double *got, const double *want, size_t n,
-                     double relative)
+void part_close_each(struct part *p, const char *kind, const char *what, const double *got, const double *want,
+                     size_t n, double relative)
 {
     compare(p, kind, what, got, want, n, (struct bounds){.each = relative});
 }
@@ -306,10 +306,8 @@ static void check_family(struct gfile *f)
         return;
     }
     part_begin(&p, f, "family");
-    if (family)
-        part_fail(&p, "unknown family '%s'", family);
-    else
-        part_fail(&p, "no family in its metadata");
+    if (family) part_fail(&p, "unknown family '%s'", family);
+    else part_fail(&p, "no family in its metadata");
     part_end(&p);
 }
 
@@ -364,7 +362,8 @@ static int walk(struct golden *g, const char *dir, const char *shown)
     closedir(d);
     if (n) qsort(names, (size_t)n, sizeof *names, by_name);
     for (int i = 0; i < n; i++) {
-        char *path = mem_printf("%s/%s", dir, names[i]), *name = mem_printf("%s%s%s", shown, *shown ? "/" : "", names[i]);
+        char *path = mem_printf("%s/%s", dir, names[i]),
+             *name = mem_printf("%s%s%s", shown, *shown ? "/" : "", names[i]);
         struct stat st;
         if (!stat(path, &st)) {
             if (S_ISDIR(st.st_mode)) {
@@ -390,7 +389,8 @@ static int report(const struct golden *g)
     int missed = 0;
     for (int i = 0; g->perturb && i < g->nkinds; i++) {
         const struct golden_kind *k = &g->kinds[i];
-        printf("%s  %s  %ld of %ld comparisons\n", k->missed ? "missed" : "caught", k->name, k->caught, k->caught + k->missed);
+        printf("%s  %s  %ld of %ld comparisons\n", k->missed ? "missed" : "caught", k->name, k->caught,
+               k->caught + k->missed);
         missed += k->missed > 0;
     }
     if (g->perturb) printf("%d kinds caught, %d missed\n", g->nkinds - missed, missed);
@@ -411,16 +411,11 @@ int main(int argc, char **argv)
     const char *dir = NULL, *device = "cpu";
     int threads = 0;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--perturb"))
-            g.perturb = true;
-        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
-            device = argv[++i];
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
-            threads = atoi(argv[++i]);
-        else if (argv[i][0] != '-' && !dir)
-            dir = argv[i];
-        else
-            dir = "", argc = 0;
+        if (!strcmp(argv[i], "--perturb")) g.perturb = true;
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc) device = argv[++i];
+        else if (!strcmp(argv[i], "--threads") && i + 1 < argc) threads = atoi(argv[++i]);
+        else if (argv[i][0] != '-' && !dir) dir = argv[i];
+        else dir = "", argc = 0;
     }
     if (!dir || !*dir) {
         fprintf(stderr, "usage: golden DIR [--device SPEC] [--threads N] [--perturb]\n");

@@ -44,8 +44,8 @@ void part_begin(struct part *p, struct gfile *f, const char *fmt, ...) PRINTF(3,
 /* Compares n values; kind groups the comparisons that the perturbation test must see fail. */
 void part_close(struct part *p, const char *kind, const char *what, const double *got, const double *want, size_t n,
                 double bound);
-void part_close_each(struct part *p, const char *kind, const char *what, const double *got, const double *want, size_t n,
-                     double relative); /* bound of each value: relative |want| */
+void part_close_each(struct part *p, const char *kind, const char *what, const double *got, const double *want,
+                     size_t n, double relative); /* bound of each value: relative |want| */
 void part_equal(struct part *p, const char *kind, const char *what, const double *got, const double *want, size_t n);
 void part_same(struct part *p, const char *kind, const char *what, const char *got, const char *want);
 void part_fail(struct part *p, const char *fmt, ...) PRINTF(2, 3);
@@ -85,8 +85,8 @@ void nchw_from_nhwc(const struct net_config *c, const double *in, double *out, s
 void device_put(struct golden *g, float *dev, const double *x, size_t n);
 float *device_new(struct golden *g, const double *x, size_t n); /* x NULL: zeros */
 /* Compares a gradient arena with PREFIXgrad/NAME tensors (grad64/ where there), bound: rule with f32_vs_f64. */
-void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix, double f32_vs_f64,
-                        const json_t *nonfinite);
+void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix,
+                        double f32_vs_f64, const json_t *nonfinite);
 
 /* One function a family. */
 void check_songunet(struct gfile *f);

@@ -99,8 +99,8 @@ static struct pass *run_target(struct part *p, const struct batch *b, const char
     return pass;
 }
 
-static void compare_images(struct part *p, const struct batch *b, const float *dev, const char *prefix, const char *name,
-                           double noise)
+static void compare_images(struct part *p, const struct batch *b, const float *dev, const char *prefix,
+                           const char *name, double noise)
 {
     double *want = take(p->f, NULL, "%sout/%s", prefix, name);
     if (!want) return;
@@ -134,13 +134,11 @@ static bool case_levels(struct part *p, const json_t *c, const char *prefix, siz
     struct design_state s = {.stage = (int)json_num(c, "stage", 0), .sigma_data = sigma_data, .batch = (int)n};
     snprintf(z, sizeof z, "%sin/rnd_normal", prefix);
     draw_levels(p, z, json_num(c, "P_mean", -1.1), json_num(c, "P_std", 2), n, rows->t);
-    if (adj && !strcmp(adj, "const"))
-        snprintf(expr, sizeof expr, "ect.mapping.const{q=%.17g}", q);
+    if (adj && !strcmp(adj, "const")) snprintf(expr, sizeof expr, "ect.mapping.const{q=%.17g}", q);
     else if (adj && !strcmp(adj, "sigmoid"))
         snprintf(expr, sizeof expr, "ect.mapping.sigmoid{q=%.17g,k=%.17g,b=%.17g}", q, json_num(c, "k", 8),
                  json_num(c, "b", 1));
-    else
-        part_fail(p, "unknown mapping adj = %s", adj ? adj : "(none)");
+    else part_fail(p, "unknown mapping adj = %s", adj ? adj : "(none)");
     for (size_t i = 0; !p->failed && i < n; i++) {
         rows->r[i] = design_call(p, expr, &s, &rows->t[i], 1);
         double tr[2] = {rows->t[i], rows->r[i]};
@@ -247,7 +245,8 @@ static void check_edm_values(struct gfile *f, const struct batch *b, const struc
         part_close(&p, "loss", "loss", loss, want, n, bound_factor * unit);
         part_close(&p, "loss", "loss", loss, f32, n, (bound_factor + 1) * unit);
         for (size_t i = 0; i < n; i++) sums[i / b->net.per] += want[i];
-        part_close(&p, "loss", "sum of an image", pass_loss(pass), sums, b->n, bound_factor * noise * max_abs(sums, b->n));
+        part_close(&p, "loss", "sum of an image", pass_loss(pass), sums, b->n,
+                   bound_factor * noise * max_abs(sums, b->n));
         p.tensors--;
     }
     compare_images(&p, b, pass_d_t(pass), "", "D", noise);

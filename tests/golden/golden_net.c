@@ -213,8 +213,8 @@ static void compare_gradstat(struct part *p, const struct param_info *info, cons
     mem_free(want);
 }
 
-void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix, double f32_vs_f64,
-                        const json_t *nonfinite)
+void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix,
+                        double f32_vs_f64, const json_t *nonfinite)
 {
     int skipped = 0;
     double noise = noise_floor(f32_vs_f64);
@@ -253,7 +253,8 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
 static void check_parameters(struct gfile *f, const struct gnet *net)
 {
     struct part p;
-    json_t *order = meta_json(f, "param_order"), *buffers = meta_json(f, "buffers"), *count = meta_json(f, "param_count");
+    json_t *order = meta_json(f, "param_order"), *buffers = meta_json(f, "buffers"),
+           *count = meta_json(f, "param_count");
     size_t nth = 0, nbuffers = 0;
     part_begin(&p, f, "parameters");
     for (int i = 0; i < graph_nparams(net->graph); i++) {
@@ -296,7 +297,8 @@ static void set_inputs(const struct gnet *net, struct program *prog, const struc
     if (augment && !in->augment) g->k->fill(g->dev, program_input(prog, "augment"), 0, augment);
 }
 
-static struct program *forward(struct part *p, const struct gnet *net, const struct inputs *in, struct program_opts opts)
+static struct program *forward(struct part *p, const struct gnet *net, const struct inputs *in,
+                               struct program_opts opts)
 {
     struct program *prog = NULL;
     struct run_ctx ctx = {0};

@@ -27,7 +27,8 @@ struct trace { /* [steps, n] after each step */
 static struct trace run_optimiser(struct golden *g, const struct optim_config *c, double lr, const double *p0,
                                   const double *grads, size_t steps, size_t n)
 {
-    float *p = device_new(g, p0, n), *m = device_new(g, NULL, n), *v = device_new(g, NULL, n), *grad = device_new(g, NULL, n);
+    float *p = device_new(g, p0, n), *m = device_new(g, NULL, n), *v = device_new(g, NULL, n),
+          *grad = device_new(g, NULL, n);
     float *const state[3] = {p, m, v};
     struct trace t;
     double **const out[3] = {&t.p, &t.m, &t.v};
@@ -113,7 +114,8 @@ static void check_badgrad(struct gfile *f, const char *rule)
         double *got = from_device(g, dev, n);
         part_equal(&p, "clean gradient", "badgrad", got, want, n);
         for (size_t i = 0; i < n; i++) nonfinite += !isfinite(grad[i]);
-        if (bad != nonfinite) part_fail(&p, "%llu elements counted, not %llu", (unsigned long long)bad, (unsigned long long)nonfinite);
+        if (bad != nonfinite)
+            part_fail(&p, "%llu elements counted, not %llu", (unsigned long long)bad, (unsigned long long)nonfinite);
         g->k->free(g->dev, dev);
         mem_free(got);
     }
@@ -128,9 +130,11 @@ static void check_lr(struct gfile *f, const char *column, const char *expr, int 
     struct part p;
     size_t n = 0;
     part_begin(&p, f, "lr %s", column);
-    double *nimg = need(&p, &n, "lr/nimg"), *want = need(&p, NULL, "lr/%s", column), *got = mem_array(n + 1, sizeof(double));
+    double *nimg = need(&p, &n, "lr/nimg"), *want = need(&p, NULL, "lr/%s", column),
+           *got = mem_array(n + 1, sizeof(double));
     for (size_t i = 0; !p.failed && i < n; i++) {
-        struct design_state s = {.nimg = (int64_t)nimg[i], .step = (int64_t)nimg[i] / batch, .batch = batch, .iters = 1000000};
+        struct design_state s = {
+            .nimg = (int64_t)nimg[i], .step = (int64_t)nimg[i] / batch, .batch = batch, .iters = 1000000};
         got[i] = design_call(&p, expr, &s, NULL, 0);
     }
     if (!p.failed) part_close_each(&p, "schedule", column, got, want, n, exact);
@@ -191,7 +195,8 @@ static struct design_state ema_state(int64_t step, int batch)
 }
 
 /* Updates 1..steps of params[0] with params[k], decays from the design function. */
-static void check_average(struct gfile *f, const struct ema_case *c, const double *params, size_t steps, size_t n, int batch)
+static void check_average(struct gfile *f, const struct ema_case *c, const double *params, size_t steps, size_t n,
+                          int batch)
 {
     struct part p;
     struct golden *g = f->g;
@@ -214,7 +219,8 @@ static void check_average(struct gfile *f, const struct ema_case *c, const doubl
         mem_free(x);
     }
     if (!p.failed) {
-        part_close(&p, "average", c->out, got, want, steps * n, bound_factor * noise_floor(0) * max_abs(want, steps * n));
+        part_close(&p, "average", c->out, got, want, steps * n,
+                   bound_factor * noise_floor(0) * max_abs(want, steps * n));
         if (beta) part_close_each(&p, "decay", c->beta, betas, want_betas, steps, exact);
     }
     g->k->free(g->dev, ema);
@@ -254,7 +260,8 @@ static void check_exponents(struct gfile *f)
     struct part p;
     size_t n = 0;
     part_begin(&p, f, "phema exponents");
-    double *std = need(&p, &n, "phema/std_list"), *want = need(&p, NULL, "phema/exp_list"), *back = need(&p, NULL, "phema/std_back");
+    double *std = need(&p, &n, "phema/std_list"), *want = need(&p, NULL, "phema/exp_list"),
+           *back = need(&p, NULL, "phema/std_back");
     double *got = mem_array(n + 1, sizeof(double)), *got_back = mem_array(n + 1, sizeof(double));
     for (size_t i = 0; !p.failed && i < n; i++) {
         char expr[96];
@@ -291,7 +298,8 @@ static void check_power(struct gfile *f, const double *params, size_t steps, siz
 }
 
 /* A constant decay is in the file: its first value is the setting. */
-static void check_constant(struct gfile *f, const char *group, double beta, const double *params, size_t steps, size_t n, int batch)
+static void check_constant(struct gfile *f, const char *group, double beta, const double *params, size_t steps,
+                           size_t n, int batch)
 {
     char out[80], betas[80], expr[96];
     snprintf(out, sizeof out, "%s/out", group);
@@ -303,8 +311,8 @@ static void check_constant(struct gfile *f, const char *group, double beta, cons
     mem_free(stored);
 }
 
-static void check_halflife(struct gfile *f, const char *group, const char *expr, const double *params, size_t steps, size_t n,
-                           int batch)
+static void check_halflife(struct gfile *f, const char *group, const char *expr, const double *params, size_t steps,
+                           size_t n, int batch)
 {
     char out[80], betas[80];
     snprintf(out, sizeof out, "%s/out", group);
@@ -323,7 +331,8 @@ void check_ema(struct gfile *f)
     const char *s = st_meta(f->st, "steps"), *b = st_meta(f->st, "batch_size");
     part_begin(&p, f, "inputs");
     double *params = need(&p, &total, "in/params");
-    if (!s || !b || !int_parse(s, &steps) || !int_parse(b, &batch) || steps < 1 || batch < 1 || total % (size_t)(steps + 1))
+    if (!s || !b || !int_parse(s, &steps) || !int_parse(b, &batch) || steps < 1 || batch < 1 ||
+        total % (size_t)(steps + 1))
         part_fail(&p, "no steps or batch_size that fit in/params");
     if (p.failed) {
         part_end(&p);
@@ -338,13 +347,16 @@ void check_ema(struct gfile *f)
     if (has_tensor(f, "ema_edm_rampup/out")) check_halflife(f, "ema_edm_rampup", expr, params, k, n, (int)batch);
     snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g}", img);
     if (has_tensor(f, "ema_edm_norampup/out")) check_halflife(f, "ema_edm_norampup", expr, params, k, n, (int)batch);
-    if (has_tensor(f, "ema_imgnet_online/out")) check_constant(f, "ema_imgnet_online", 0.9999, params, k, n, (int)batch);
-    snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g,ramp=%.17g,after=true}", json_num(imgnet, "halflife_Mimg", 0) * 1e6,
-             json_num(imgnet, "rampup_ratio", 0));
-    if (has_tensor(f, "ema_imgnet_halflife/out")) check_halflife(f, "ema_imgnet_halflife", expr, params, k, n, (int)batch);
+    if (has_tensor(f, "ema_imgnet_online/out"))
+        check_constant(f, "ema_imgnet_online", 0.9999, params, k, n, (int)batch);
+    snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g,ramp=%.17g,after=true}",
+             json_num(imgnet, "halflife_Mimg", 0) * 1e6, json_num(imgnet, "rampup_ratio", 0));
+    if (has_tensor(f, "ema_imgnet_halflife/out"))
+        check_halflife(f, "ema_imgnet_halflife", expr, params, k, n, (int)batch);
     if (has_tensor(f, "ema_edm2_traditional/out"))
         check_halflife(f, "ema_edm2_traditional", expr, params, k, n, (int)batch);
-    if (has_tensor(f, "posthoc/in_nimg")) part_not_yet(f, "posthoc", "reconstruction of EMAs after training is not built yet");
+    if (has_tensor(f, "posthoc/in_nimg"))
+        part_not_yet(f, "posthoc", "reconstruction of EMAs after training is not built yet");
 done:
     mem_free(params);
     json_decref(edm);
