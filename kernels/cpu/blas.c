@@ -18,7 +18,9 @@ void vendor_describe(char *buf, size_t n)
     char *space = strchr(blas, ' ');
     space = space ? strchr(space + 1, ' ') : NULL;
     if (space) *space = 0;
-    snprintf(buf, n, "%s (%s)", blas, openblas_get_corename());
+    char onednn[32];
+    vendor_onednn_version(onednn, sizeof onednn);
+    snprintf(buf, n, "%s (%s), %s", blas, openblas_get_corename(), onednn);
 }
 
 void vendor_sgemm(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
