@@ -25,8 +25,9 @@ LIBOBJ := $(filter-out $(BUILD)/obj/runner/main.o,$(OBJ))
 EMBED := $(sort $(wildcard lua/ect/*.lua db/*.sql reports/*.lua reports/*.sql reports/*.css reports/*.js experiments/*.lua))
 
 TEST_C := $(sort $(wildcard tests/base/*.c tests/core/*.c tests/kernels/*.c tests/db/*.c tests/lua/*.c tests/reports/*.c tests/runner/*.c))
-TEST_SH := $(sort $(wildcard tests/*/*.sh))
+TEST_SH := $(sort $(foreach d,base core kernels db lua reports runner,$(wildcard tests/$(d)/*.sh)))
 TEST_BIN := $(TEST_C:%.c=$(BUILD)/%)
+BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*.c)))
 
 .PHONY: all demo test check lint golden bench mutants deps help info clean install FORCE
 all: $(BUILD)/ect ## build $(BUILD)/ect (the default)
@@ -94,7 +95,7 @@ golden: ## compare with the published code's vectors: DIR=path
 	@$(BUILD)/tests/golden/golden $(if $(DIR),$(DIR),tests/golden)
 
 bench: ## measure against peers on this machine; B=group picks one (cpu, ledger)
-	@$(MAKE) --no-print-directory -j2 all test-build
+	@$(MAKE) --no-print-directory -j2 all $(BENCH_BIN)
 	@BUILD=$(BUILD) sh tests/bench/run.sh $(B)
 
 mutants: ## break the code on purpose, one patch at a time, and see a test notice each
