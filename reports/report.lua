@@ -1,0 +1,686 @@
+-- report: what report definitions share. A sweep is loaded once into cells with their replicates; s:table{...} makes a table of it
+-- with paired intervals, bold, Pareto marks and gaps by the rules below, so a table of a paper is a dozen lines:
+--
+--     local report = require "report"
+--     local s = report.sweep()                       -- the newest, or the one that --sweep names
+--     report.title "Table 1"
+--     report.table(s:table { rows = "mapping", cols = {"fd_random@1", "fd_random@2", "flops_total"}, vs = "const" })
+--
+-- Rules. A number is a mean over the replicates that have a finite value. Brackets hold the 95 % interval of the paired difference to
+-- the comparison row, over the replicates that both have; with fewer than three there is none, and no bold. Bold: among the cells of
+-- the sweep, those whose paired interval to the best one includes 0. A value of another evaluator than the rest of its column is not
+-- shown. Baselines and controls never take part in bold.
+local report = ...
+
+local RUN_COLUMNS = {
+    flops_total = { head = "FLOPs total", kind = "flops" }, flops_executed = { head = "FLOPs executed", kind = "flops" },
+    flops_nominal = { head = "FLOPs nominal", kind = "flops" }, flops_ancestors = { head = "FLOPs before", kind = "flops" },
+    units_paper = { head = "paper's units", kind = "metric" }, seconds = { head = "seconds", kind = "seconds" },
+    images_per_s = { head = "images/s", kind = "metric" }, iters = { head = "steps", kind = "count" },
+}
+local HIGHER_IS_BETTER = { precision = true, recall = true, density = true, coverage = true }
+local SAMPLER_NAMES = { heun = "Heun", euler = "Euler", ect = "consistency" }
+local CONTROLS = { { "real_half", "real half against half" }, { "gaussian", "moment-matched Gaussian" } }
+local STATUSES = { "diverged", "failed", "blocked", "interrupted", "running", "pending" }
+
+-- "fd_random@2" -> metric, sampler, evaluations; "flops_total" -> a column of v_run.
+local function parse_column(key)
+    if RUN_COLUMNS[key] then
+        return { key = key, field = key, head = RUN_COLUMNS[key].head, kind = RUN_COLUMNS[key].kind }
+    end
+    local metric, sampler, nfe = key:match "^([%w_:.-]+)@(%a*)(%d+)$"
+    if not metric then
+        report.refuse(("no column '%s': write METRIC@EVALUATIONS such as fd_random@2 or fd_pixel@heun35, or one of flops_total, " ..
+            "flops_executed, flops_nominal, units_paper, seconds, images_per_s"):format(key))
+    end
+    return { key = key, head = key, kind = "metric", metric = metric, sampler = sampler == "" and "ect" or sampler, nfe = tonumber(nfe) }
+end
+report.column = parse_column
+
+local function contains(list, x)
+    for _, v in ipairs(list or {}) do
+        if v == x then return true end
+    end
+    return false
+end
+
+-- ---- loading ----------------------------------------------------------------------------------------------------------
+
+local Sweep = {}
+Sweep.__index = Sweep
+
+local function percent(text) return tonumber((tostring(text):match "^([%d.]+)%%$")) end
+
+-- What the script asked for about a column: which weights, how many samples, at which step.
+local function declared_eval(declared, column)
+    for _, e in ipairs(declared.evals or {}) do
+        if contains(e.metrics, column.metric) and contains(e.nfe, column.nfe) and (e.sampler or "ect") == column.sampler then
+            return e
+        end
+    end
+end
+
+-- The evaluation of a run that a column shows, or nil.
+local function pick_eval(run, column, declared)
+    local want = declared_eval(declared, column)
+    local share = 100
+    if want and want.at and #want.at > 0 then
+        share = 0
+        for _, at in ipairs(want.at) do share = math.max(share, percent(at) or 100) end
+    end
+    local best
+    for _, e in ipairs(run.evals) do
+        if e.metric == column.metric and e.nfe == column.nfe and e.sampler == column.sampler
+            and (not want or not want.ema or want.ema == e.weights) and (not want or not want.samples or want.samples == e.samples)
+            and (not want or run.iters == 0 or math.abs(e.step - run.iters * share / 100) <= 1)
+            and (not best or e.step > best.step or (e.step == best.step and e.samples > best.samples)) then
+            best = e
+        end
+    end
+    return best
+end
+
+-- Adds the run with its evaluations to s.runs, once.
+local function load_run(s, id, declared)
+    if s.runs[id] then return s.runs[id] end
+    local run = report.sql("SELECT * FROM v_run WHERE run = ? LIMIT 1", id)[1]
+    if not run then return nil end
+    run.iters, run.status = run.iters or 0, run.status or "pending"
+    run.declared = declared
+    run.evals = report.sql("SELECT * FROM v_eval WHERE run = ? ORDER BY metric, sampler, nfe, weights, step, evaluator, samples, seed", id)
+    s.runs[id] = run
+    return run
+end
+
+local function new_row(label, group, id) return { label = label, group = group, id = id, runs = {}, factors = {} } end
+
+-- Runs that the cells started from, as rows: replicate k of the parent under replicate k.
+local function load_parents(s)
+    local rows, by_name = {}, {}
+    for _, cell in ipairs(s.cells) do
+        for k = 1, s.replicates do
+            local parent = cell.runs[k] and cell.runs[k].parent
+            if parent and not s.runs[parent] then
+                local t = report.sql("SELECT v_trial.sweep AS sweep, cell, replicate, declared FROM v_trial JOIN v_sweep USING (sweep_id) " ..
+                    "WHERE run = ? ORDER BY created DESC, sweep_id DESC LIMIT 1", parent)[1]
+                t = t or { sweep = "", cell = "parent", replicate = k, declared = "{}" }
+                local name = t.sweep .. "/" .. t.cell
+                local row = by_name[name]
+                if not row then
+                    row = new_row(t.cell, "baseline", "p" .. #rows)
+                    row.sweep, by_name[name], rows[#rows + 1] = t.sweep, row, row
+                end
+                row.runs[t.replicate] = load_run(s, parent, report.json(t.declared) or {})
+            end
+        end
+    end
+    local count = {}
+    for _, row in ipairs(rows) do count[row.label] = (count[row.label] or 0) + 1 end
+    for _, row in ipairs(rows) do
+        if count[row.label] > 1 then row.label = ("%s (%s)"):format(row.label, row.sweep) end
+    end
+    return rows
+end
+
+-- The sweep of that name that was declared last; without a name the newest sweep (a lone `run` only if there is nothing else).
+function report.sweep(name)
+    name = name or report.sweep_name
+    local all = name and report.sql("SELECT * FROM v_sweep WHERE sweep = ? ORDER BY created DESC, sweep_id DESC", name)
+        or report.sql "SELECT * FROM v_sweep ORDER BY created DESC, sweep_id DESC"
+    local row
+    for _, r in ipairs(all) do
+        r.declared = report.json(r.declared or "{}") or {}
+        if not row or (row.declared.kind == "run" and r.declared.kind ~= "run" and not name) then row = r end
+    end
+    if not row then
+        if not name then report.not_found "the ledger has no sweep yet: ect run SCRIPT makes one" end
+        local names = {}
+        for _, r in ipairs(report.sql "SELECT DISTINCT sweep FROM v_sweep ORDER BY sweep") do names[#names + 1] = r.sweep end
+        report.not_found(("no sweep '%s' in this ledger (there are: %s)"):format(name, #names > 0 and table.concat(names, ", ") or "none"))
+    end
+    local s = setmetatable({ name = row.sweep, id = row.sweep_id, script = row.script, script_sha = row.script_sha, sets = row.sets or "",
+        declared = row.declared, seed = row.seed, cells = {}, runs = {}, replicates = 0, by_label = {} }, Sweep)
+    for _, t in ipairs(report.sql("SELECT * FROM v_trial WHERE sweep_id = ? ORDER BY ordinal, replicate, cell", s.id)) do
+        local cell = s.by_label[t.cell]
+        if not cell then
+            cell = new_row(t.cell, "cell", "c" .. t.ordinal)
+            cell.ordinal, cell.factors = t.ordinal, report.json(t.factors or "{}") or {}
+            s.cells[#s.cells + 1], s.by_label[t.cell] = cell, cell
+        end
+        cell.runs[t.replicate] = load_run(s, t.run, s.declared)
+        s.replicates = math.max(s.replicates, t.replicate)
+    end
+    s.parents = load_parents(s)
+    s.base = s.by_label[s.declared.base or "base"] and (s.declared.base or "base") or (s.cells[1] and s.cells[1].label)
+    for _, r in ipairs(s.parents) do
+        for k in pairs(r.runs) do s.replicates = math.max(s.replicates, k) end
+    end
+    return s
+end
+
+-- The command that fills what is missing.
+function Sweep:command()
+    local c = { "ect run", self.script }
+    if report.ledger ~= "ect.db" then c[#c + 1] = "--ledger " .. report.ledger end
+    for set in (self.sets or ""):gmatch "[^\n]+" do c[#c + 1] = "--set " .. set end
+    return table.concat(c, " ")
+end
+
+-- Runs of a row by status: "2/3 diverged 1".
+function report.count(row, replicates)
+    local have, done, by = 0, 0, {}
+    for k = 1, replicates do
+        local run = row.runs[k]
+        if run then
+            have = have + 1
+            if run.status == "done" then done = done + 1 else by[run.status] = (by[run.status] or 0) + 1 end
+        end
+    end
+    local text = ("%d/%d"):format(done, have)
+    for _, status in ipairs(STATUSES) do
+        if by[status] then text = ("%s %s %d"):format(text, status, by[status]) end
+    end
+    return text, done, have, by
+end
+
+-- ---- values -------------------------------------------------------------------------------------------------------------
+
+local function finite(v) return v and v == v and v ~= math.huge and v ~= -math.huge end
+
+-- One row and column: values by replicate, the mean of the finite ones, evaluators seen, and what is absent.
+local function measure(s, row, column)
+    local m = { values = {}, runs = {}, list = {}, evaluators = {}, n = 0, of = 0, absent = 0 }
+    for k = 1, s.replicates do
+        local run = row.runs[k]
+        if run then
+            local v, seen
+            if column.field then
+                v = run[column.field]
+                seen = v ~= nil and run.status ~= "pending" and run.status ~= "blocked"
+                if not seen then v = nil end
+            else
+                local e = pick_eval(run, column, run.declared)
+                if e then
+                    v, seen = e.value, true
+                    m.evaluators[e.evaluator] = true
+                end
+            end
+            m.of = m.of + 1
+            m.runs[#m.runs + 1] = run.run
+            m.list[#m.list + 1] = v or 0 / 0
+            if finite(v) then m.values[k], m.n = v, m.n + 1 end
+            if not seen and run.status ~= "diverged" then m.absent = m.absent + 1 end
+            if seen and not finite(v) then m.nonfinite = true end
+        end
+    end
+    m.mean = m.n > 0 and report.interval(m.values, s.replicates).mean or nil
+    return m
+end
+report.measure = measure
+
+-- What differs between two evaluators, in words.
+local function evaluator_difference(sha, other)
+    local function lines(id)
+        local r = report.sql("SELECT canon FROM v_evaluator WHERE evaluator = ?", id)[1]
+        local t = {}
+        for key, value in ((r and r.canon) or ""):gmatch "([^\n=]+)=([^\n]*)" do t[key] = value end
+        return t
+    end
+    local a, b, out, keys = lines(sha), lines(other), {}, {}
+    for k in pairs(a) do keys[k] = true end
+    for k in pairs(b) do keys[k] = true end
+    for k in pairs(keys) do
+        if a[k] ~= b[k] then out[#out + 1] = ("%s is %s here and %s in the rest of the column"):format(k, a[k] or "absent", b[k] or "absent") end
+    end
+    return #out > 0 and table.concat(out, "; ") or ("evaluator %s here and %s in the rest of the column"):format(sha:sub(1, 12), other:sub(1, 12))
+end
+
+-- The evaluator that a column stands for: that of the comparison row, else the most used one.
+local function column_evaluator(rows, j, vs)
+    local count, best = {}, nil
+    for _, row in ipairs(rows) do
+        for sha in pairs(row.m[j].evaluators) do
+            count[sha] = (count[sha] or 0) + (row == vs and 1000000 or 1)
+            if not best or count[sha] > count[best] or (count[sha] == count[best] and sha < best) then best = sha end
+        end
+    end
+    return best
+end
+
+local function add_note(notes, text)
+    for i, t in ipairs(notes) do
+        if t == text then return i end
+    end
+    notes[#notes + 1] = text
+    return #notes
+end
+
+-- Rows of a table: cells as they are, or one row a label of a factor.
+local function table_rows(s, by)
+    if not by or by == "cell" then return s.cells end
+    local f = (s.declared.factors or {})[by]
+    if not f then report.refuse(("a table asks for rows = '%s', but the sweep has no such factor"):format(by)) end
+    local rows = {}
+    for i, label in ipairs(f.labels) do
+        local pure, any
+        for _, cell in ipairs(s.cells) do
+            if (cell.factors[by] or f.base) == label then
+                any = any or cell
+                local rest = true
+                for name, other in pairs(s.declared.factors) do
+                    if name ~= by and (cell.factors[name] or other.base) ~= other.base then rest = false end
+                end
+                if rest then pure = pure or cell end
+            end
+        end
+        local cell = pure or any
+        if cell then
+            local row = new_row(label, "cell", cell.id)
+            row.runs, row.cell, row.ordinal = cell.runs, cell, i
+            rows[#rows + 1] = row
+        end
+    end
+    return rows
+end
+
+-- Steps of the consistency sampler that the sweep evaluates, in the script's order.
+function Sweep:steps()
+    local list = {}
+    for _, e in ipairs(self.declared.evals or {}) do
+        for _, n in ipairs(e.nfe or {}) do
+            if (e.sampler or "ect") == "ect" and not contains(list, n) then list[#list + 1] = n end
+        end
+    end
+    return #list > 0 and list or { 1, 2 }
+end
+
+function Sweep:metrics()
+    local list = {}
+    for _, e in ipairs(self.declared.evals or {}) do
+        for _, m in ipairs(e.metrics or {}) do
+            if not contains(list, m) then list[#list + 1] = m end
+        end
+    end
+    return #list > 0 and list or { "fd_random", "fd_pixel" }
+end
+
+-- Fronts that the script declares, one for each number of steps where it says by = "nfe": { name, min = {...}, max = {...} }.
+function Sweep:fronts()
+    local declared = self.declared.pareto
+    if not declared or #declared == 0 then
+        declared = { { min = { "flops_total", self:metrics()[1] .. "@1" }, by = "nfe" } }
+    end
+    local out = {}
+    for _, p in ipairs(declared) do
+        if p.by == "nfe" then
+            for _, n in ipairs(self:steps()) do
+                local front = { name = "front@" .. n, min = {}, max = {} }
+                for _, key in ipairs(p.min or {}) do front.min[#front.min + 1] = key:gsub("@%d+$", "@" .. n) end
+                for _, key in ipairs(p.max or {}) do front.max[#front.max + 1] = key:gsub("@%d+$", "@" .. n) end
+                out[#out + 1] = front
+            end
+        else
+            out[#out + 1] = { name = #declared > 1 and "front " .. #out + 1 or "front", min = p.min or {}, max = p.max or {} }
+        end
+    end
+    return out
+end
+
+-- Means of rows under a front's objectives, and which rows are on it. Rows without a value are on none.
+function Sweep:on_front(front, rows)
+    local keys, sense, points, at, on = {}, {}, {}, {}, {}
+    for _, k in ipairs(front.min) do keys[#keys + 1], sense[#sense + 1] = parse_column(k), "min" end
+    for _, k in ipairs(front.max) do keys[#keys + 1], sense[#sense + 1] = parse_column(k), "max" end
+    for _, row in ipairs(rows) do
+        local p, whole = {}, true
+        for j, c in ipairs(keys) do
+            p[j] = measure(self, row, c).mean
+            whole = whole and p[j] ~= nil
+        end
+        if whole then points[#points + 1], at[#at + 1] = p, row end
+    end
+    for i, yes in ipairs(report.front(points, sense)) do on[at[i]] = yes end
+    return on, points, at, keys
+end
+
+-- ---- tables ---------------------------------------------------------------------------------------------------------------
+
+-- Which rows of a column are bold. Refused rows (other evaluator) and those with fewer than three values are out of it.
+local function bold_rows(s, rows, j, column)
+    local best, eligible = nil, {}
+    local sign = HIGHER_IS_BETTER[column.metric] and -1 or 1
+    for _, row in ipairs(rows) do
+        local m = row.m[j]
+        if row.group == "cell" and not m.refused and m.n >= 3 then
+            eligible[#eligible + 1] = row
+            if not best or sign * m.mean < sign * best.m[j].mean then best = row end
+        end
+    end
+    local bold = {}
+    if #eligible < 2 then return bold end
+    for _, row in ipairs(eligible) do
+        local d = report.paired(row.m[j].values, best.m[j].values, s.replicates)
+        bold[row] = row == best or (d.lo ~= nil and d.lo <= 0 and d.hi >= 0)
+    end
+    return bold
+end
+
+local function value_cell(s, row, j, column, vs, bold, notes)
+    local m = row.m[j]
+    local cell = { n = m.n, of = m.of, runs = m.runs, values = m.list }
+    if m.refused then
+        cell.refused, cell.note = true, add_note(notes, "Not shown, measured by another evaluator: " .. m.refused .. ".")
+    elseif m.n == 0 then
+        if m.absent > 0 then cell.missing = s:command()
+        elseif m.nonfinite then cell.text = "NaN"
+        else cell.text = "diverged" end
+    else
+        cell.mean, cell.bold = m.mean, column.metric and bold[row] or false
+        if column.metric and vs and row ~= vs and not vs.m[j].refused then
+            local d = report.paired(m.values, vs.m[j].values, s.replicates)
+            if d.n >= 3 then cell.lo, cell.hi = d.lo, d.hi end
+        end
+        if column.metric and m.nonfinite then
+            cell.note = add_note(notes, ("Over %d of %d replicates: the others are not finite."):format(m.n, m.of))
+        elseif column.metric and m.absent > 0 then
+            cell.note = add_note(notes, ("Over %d of %d replicates: the others are missing; %s fills them."):format(m.n, m.of, s:command()))
+        end
+    end
+    return cell
+end
+
+-- A value that belongs to a metric, whatever the number of steps: it spans the metric's columns.
+local function spread(row, columns, first, value)
+    local j = 1
+    while j <= #columns do
+        local span = 1
+        while columns[j].metric and columns[j + span] and columns[j + span].metric == columns[j].metric do span = span + 1 end
+        local cell = columns[j].metric and value(columns[j].metric)
+        if cell then
+            cell.span = span
+            row[first + j] = cell
+        end
+        j = j + span
+    end
+end
+
+-- Other samplers of the baselines (EDM's Heun): what the ledger has of them.
+local function sampler_rows(s, parent, columns, first, ncols)
+    local seen, order, out = {}, {}, {}
+    for k = 1, s.replicates do
+        for _, e in ipairs(parent.runs[k] and parent.runs[k].evals or {}) do
+            local key = e.sampler .. e.nfe
+            if e.sampler ~= "ect" and not seen[key] then seen[key] = e; order[#order + 1] = key end
+        end
+    end
+    for _, key in ipairs(order) do
+        local e = seen[key]
+        local row = { id = parent.id, ("%s, %s, %d evaluations"):format(parent.label, SAMPLER_NAMES[e.sampler] or e.sampler, e.nfe) }
+        spread(row, columns, first, function(metric)
+            local m = measure(s, parent, { metric = metric, sampler = e.sampler, nfe = e.nfe })
+            return m.n > 0 and { mean = m.mean, n = m.n, of = m.of, runs = m.runs, values = m.list } or nil
+        end)
+        row[ncols] = (report.count(parent, s.replicates))
+        out[#out + 1] = row
+    end
+    return out
+end
+
+-- Controls of the data set that this table's evaluators measured against.
+local function control_rows(s, columns, first)
+    local out = {}
+    local canons = {}
+    for _, r in ipairs(report.sql "SELECT canon FROM v_evaluator ORDER BY evaluator") do canons[#canons + 1] = r.canon end
+    canons = table.concat(canons, "\n")
+    for _, c in ipairs(CONTROLS) do
+        local row, any = { ("%s (control)"):format(c[2]) }, false
+        spread(row, columns, first, function(metric)
+            local list = report.sql("SELECT * FROM v_control WHERE name = ? AND metric = ? ORDER BY samples DESC, dataset, evaluator, seed",
+                c[1], metric)
+            local pick
+            for _, r in ipairs(list) do
+                if r.value and (not pick or (canons:find(r.dataset, 1, true) and not canons:find(pick.dataset, 1, true))) then pick = r end
+            end
+            if not pick then return nil end
+            any = true
+            return { mean = pick.value }
+        end)
+        if any then out[#out + 1] = row end
+    end
+    return out
+end
+
+-- The table of a sweep. spec: rows = "cell" or a factor; cols = list of columns; vs = label of the comparison row; baselines = false,
+-- controls = false leave those groups out. Returns what report.table takes.
+function Sweep:table(spec)
+    local columns, notes, has = {}, {}, {}
+    for _, key in ipairs(spec.cols) do columns[#columns + 1] = parse_column(key); has[key] = true end
+    if not has.flops_total then columns[#columns + 1] = parse_column "flops_total" end
+    if not has.seconds then columns[#columns + 1] = parse_column "seconds" end
+    local cells = table_rows(self, spec.rows)
+    local rows = {}
+    for _, row in ipairs(spec.baselines == false and {} or self.parents) do rows[#rows + 1] = row end
+    for _, row in ipairs(cells) do rows[#rows + 1] = row end
+
+    local wanted, vs = spec.vs or self.base, nil
+    for _, row in ipairs(cells) do
+        if row.label == wanted or (row.cell and row.cell.label == wanted) then vs = row end
+    end
+    if spec.vs and not vs then report.refuse(("a table compares with '%s', but has no such row"):format(spec.vs)) end
+
+    local bold = {}
+    for _, row in ipairs(rows) do row.m = {} end
+    for j, column in ipairs(columns) do
+        for _, row in ipairs(rows) do row.m[j] = measure(self, row, column) end
+        local evaluator = column_evaluator(rows, j, vs)
+        for _, row in ipairs(rows) do
+            for sha in pairs(row.m[j].evaluators) do
+                if sha ~= evaluator and not row.m[j].refused then row.m[j].refused = evaluator_difference(sha, evaluator) end
+            end
+        end
+        bold[j] = bold_rows(self, rows, j, column)
+    end
+
+    local fronts, marks = self:fronts(), {}
+    for i, front in ipairs(fronts) do marks[i] = self:on_front(front, rows) end
+
+    local ncols = 1 + #columns + #fronts + 1
+    local out = { id = spec.id or "main", title = spec.title, vs = vs and vs.label, notes = notes, columns = {}, groups = {} }
+    out.columns[1] = { key = "cell", head = (spec.rows and spec.rows ~= "cell") and spec.rows or "cell", kind = "text" }
+    for j, c in ipairs(columns) do out.columns[j + 1] = { key = c.key, head = c.head, kind = c.kind } end
+    for i, f in ipairs(fronts) do out.columns[1 + #columns + i] = { key = f.name, head = f.name, kind = "text" } end
+    out.columns[ncols] = { key = "n", head = "n", kind = "text" }
+
+    local function make(row)
+        local r = { id = row.id, row.label }
+        for j, c in ipairs(columns) do r[j + 1] = value_cell(self, row, j, c, vs, bold[j], notes) end
+        for i in ipairs(fronts) do r[1 + #columns + i] = marks[i][row] and "●" or nil end
+        r[ncols] = (report.count(row, self.replicates))
+        return r
+    end
+    local base, tuned = { label = "Baselines" }, { label = "Cells" }
+    if spec.baselines ~= false then
+        for _, row in ipairs(self.parents) do
+            base[#base + 1] = make(row)
+            for _, extra in ipairs(sampler_rows(self, row, columns, 1, ncols)) do base[#base + 1] = extra end
+        end
+    end
+    for _, row in ipairs(cells) do tuned[#tuned + 1] = make(row) end
+    out.groups = { base, tuned }
+    if spec.controls ~= false then
+        out.groups[3] = control_rows(self, columns, 1)
+        out.groups[3].label = "Controls"
+    end
+    out.text = spec.text or self:explain(out)
+    return out
+end
+
+-- How to read the table: only what it has.
+function Sweep:explain(t)
+    local any = { interval = false, bold = false, front = false, missing = false }
+    for _, g in ipairs(t.groups) do
+        for _, r in ipairs(g) do
+            for j = 2, #t.columns do
+                local c = r[j]
+                if type(c) == "table" then
+                    any.interval, any.bold = any.interval or c.lo ~= nil, any.bold or c.bold == true
+                    any.missing = any.missing or c.missing ~= nil
+                elseif c == "●" then any.front = true end
+            end
+        end
+    end
+    local text = { "Means over replicates." }
+    if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
+    if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end
+    if any.front then text[#text + 1] = "●: on the Pareto front of the means." end
+    if any.missing then text[#text + 1] = ("Missing values are filled by: %s"):format(self:command()) end
+    return table.concat(text, " ")
+end
+
+-- The tables that the script declares, or one of every metric at every number of steps.
+function Sweep:tables()
+    local declared = self.declared.tables
+    if declared and #declared > 0 then return declared end
+    local cols = {}
+    for _, metric in ipairs(self:metrics()) do
+        for _, n in ipairs(self:steps()) do cols[#cols + 1] = ("%s@%d"):format(metric, n) end
+    end
+    return { { rows = "cell", cols = cols } }
+end
+
+-- ---- figures ----------------------------------------------------------------------------------------------------------------
+
+-- Means over replicates of a logged quantity against the step, at most `most` points a cell.
+function Sweep:curves(key, spec)
+    local fig = { id = spec.id or key, title = spec.title, text = spec.text, x = { label = "training step" },
+        y = { label = spec.label or key, log = spec.log }, series = {} }
+    local most = spec.most or 120
+    for i, cell in ipairs(self.cells) do
+        local sum, count, steps, ids = {}, {}, {}, {}
+        for k = 1, self.replicates do
+            local run = cell.runs[k]
+            if run then
+                ids[#ids + 1] = run.run
+                for _, p in ipairs(report.sql("SELECT step, value FROM v_metric WHERE run = ? AND key = ? ORDER BY step", run.run, key)) do
+                    if finite(p.value) then
+                        if not sum[p.step] then sum[p.step], count[p.step] = 0, 0; steps[#steps + 1] = p.step end
+                        sum[p.step], count[p.step] = sum[p.step] + p.value, count[p.step] + 1
+                    end
+                end
+            end
+        end
+        table.sort(steps)
+        local series = { label = cell.label, line = true, color = i - 1, x = {}, y = {}, runs = table.concat(ids, " ") }
+        local buckets = math.min(most, #steps)
+        for b = 1, buckets do
+            local from, to = (b - 1) * #steps // buckets + 1, b * #steps // buckets
+            local x, y = 0, 0
+            for j = from, to do x, y = x + steps[j], y + sum[steps[j]] / count[steps[j]] end
+            series.x[b], series.y[b] = x / (to - from + 1), y / (to - from + 1)
+        end
+        fig.series[#fig.series + 1] = series
+    end
+    return fig
+end
+
+-- A front as a figure: one mark a row, from the lowest to the highest replicate, and the front as a line. nil with fewer than two
+-- objectives or no values.
+function Sweep:scatter(front, spec)
+    local rows = {}
+    for _, r in ipairs(self.parents) do rows[#rows + 1] = r end
+    for _, r in ipairs(self.cells) do rows[#rows + 1] = r end
+    local on, points, at, keys = self:on_front(front, rows)
+    if #keys < 2 or #points == 0 then return nil end
+    local fig = { id = spec.id or front.name, title = spec.title, text = spec.text, series = {}, x = { label = spec.xlabel or keys[1].head,
+        log = spec.xlog }, y = { label = spec.ylabel or keys[2].head, log = spec.ylog } }
+    local line = {}
+    for i, row in ipairs(at) do
+        if on[row] then line[#line + 1] = points[i] end
+    end
+    table.sort(line, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+    local series = { label = "front", line = true, color = 6, x = {}, y = {} }
+    for i, p in ipairs(line) do series.x[i], series.y[i] = p[1], p[2] end
+    if #line > 1 then fig.series[1] = series end
+    for i, row in ipairs(at) do
+        local m = measure(self, row, keys[2])
+        local lo, hi = math.huge, -math.huge
+        for k = 1, self.replicates do
+            if m.values[k] then lo, hi = math.min(lo, m.values[k]), math.max(hi, m.values[k]) end
+        end
+        fig.series[#fig.series + 1] = { label = row.label, points = true, hollow = row.group ~= "cell", runs = table.concat(m.runs, " "),
+            color = row.group == "cell" and self:color(row) or 6, x = { points[i][1] }, y = { points[i][2] }, lo = { lo }, hi = { hi } }
+    end
+    return fig
+end
+
+-- One colour a cell in all figures.
+function Sweep:color(row)
+    for i, cell in ipairs(self.cells) do
+        if cell == row then return i - 1 end
+    end
+    return 6
+end
+
+-- ---- where it comes from -------------------------------------------------------------------------------------------------------
+
+function report.duration(seconds)
+    if seconds < 60 then return ("%.1f s"):format(seconds) end
+    if seconds < 3600 then return ("%d min %d s"):format(seconds // 60, seconds % 60) end
+    return ("%d h %d min"):format(seconds // 3600, seconds % 3600 // 60)
+end
+
+-- Settings whose text differs between cells, as a table: one row a cell.
+function Sweep:differing_settings()
+    local text, keys, order = {}, {}, {}
+    for i, cell in ipairs(self.cells) do
+        local run
+        for k = 1, self.replicates do run = run or cell.runs[k] end
+        text[i] = {}
+        for _, p in ipairs(run and report.sql("SELECT key, text FROM v_param WHERE run = ? AND class <> 'exec' ORDER BY key", run.run) or {}) do
+            text[i][p.key] = p.text
+            if not keys[p.key] then keys[p.key] = true; order[#order + 1] = p.key end
+        end
+    end
+    table.sort(order)
+    local columns, group = { { key = "cell", head = "cell", kind = "text" } }, {}
+    for _, key in ipairs(order) do
+        local differs = false
+        for i = 2, #self.cells do differs = differs or text[i][key] ~= text[1][key] end
+        if differs then columns[#columns + 1] = { key = key, head = key, kind = "text" } end
+    end
+    for i, cell in ipairs(self.cells) do
+        group[i] = { id = cell.id, cell.label }
+        for j = 2, #columns do group[i][j] = text[i][columns[j].key] or "" end
+    end
+    return { id = "settings", columns = columns, groups = { group } }
+end
+
+-- Every run with its values: what the numbers of the main table are means of.
+function Sweep:run_table(cols)
+    local columns = { { key = "cell", head = "cell, replicate", kind = "text" }, { key = "run", head = "run", kind = "text" },
+        { key = "status", head = "status", kind = "text" } }
+    local parsed = {}
+    for _, key in ipairs(cols) do parsed[#parsed + 1] = parse_column(key) end
+    for _, c in ipairs(parsed) do columns[#columns + 1] = { key = c.key, head = c.head, kind = c.kind } end
+    local group = {}
+    local function add(row)
+        for k = 1, self.replicates do
+            local run = row.runs[k]
+            if run then
+                local r = { id = row.id, ("%s #%d"):format(row.label, k), run.run,
+                    run.status .. ((run.reason or "") ~= "" and ": " .. run.reason or "") }
+                for j, c in ipairs(parsed) do
+                    local m = measure(self, { runs = { [k] = run } }, c)
+                    if m.n == 1 then r[3 + j] = { mean = m.mean, runs = m.runs, values = m.list, n = 1, of = 1 }
+                    elseif m.nonfinite then r[3 + j] = "NaN" end
+                end
+                group[#group + 1] = r
+            end
+        end
+    end
+    for _, row in ipairs(self.parents) do add(row) end
+    for _, row in ipairs(self.cells) do add(row) end
+    return { id = "runs", wide = true, columns = columns, groups = { group } }
+end
+
+return report

@@ -1,0 +1,147 @@
+-- The report of a sweep: what was run, the tables that its script declares, the fronts, the curves, the samples, and how to run it
+-- again.
+local report = require "report"
+local s = report.sweep()
+
+local all = {} -- every row with runs, parents first
+for _, row in ipairs(s.parents) do all[#all + 1] = row end
+for _, row in ipairs(s.cells) do all[#all + 1] = row end
+
+-- ---- head
+
+local function tally(rows)
+    local done, have, by = 0, 0, {}
+    for _, row in ipairs(rows) do
+        local _, d, h, b = report.count(row, s.replicates)
+        done, have = done + d, have + h
+        for status, n in pairs(b) do by[status] = (by[status] or 0) + n end
+    end
+    local text = ("%d of %d done"):format(done, have)
+    for status, n in pairs(by) do text = ("%s, %d of %d %s"):format(text, n, have, status) end
+    return text
+end
+
+local function plural(n, word) return n == 1 and "1 " .. word or ("%d %ss"):format(n, word) end
+
+local train, evaluate, data, seen = 0, 0, {}, {}
+for _, row in ipairs(all) do
+    for k = 1, s.replicates do
+        local run = row.runs[k]
+        if run and not seen[run.run] then
+            seen[run.run] = true
+            train = train + (run.seconds or 0)
+            for _, e in ipairs(run.evals) do evaluate = evaluate + (e.seconds or 0) end
+            local p = report.sql("SELECT text FROM v_param WHERE run = ? AND key = 'data'", run.run)[1]
+            if p then data[p.text] = true end
+        end
+    end
+end
+local names = {}
+for name in pairs(data) do names[#names + 1] = name end
+
+report.title(("Sweep %s"):format(s.name))
+local head = { { "script", s.script }, { "data set", #names > 0 and table.concat(names, ", ") or "not recorded" }, { "ledger", report.ledger },
+    { "ran", ("%s × %s: %s"):format(plural(#s.cells, "cell"), plural(s.replicates, "replicate"), tally(s.cells)) } }
+for _, row in ipairs(s.parents) do head[#head + 1] = { row.label, tally { row } } end
+head[#head + 1] = { "time", ("%s training, %s evaluating"):format(report.duration(train), report.duration(evaluate)) }
+report.facts(head)
+
+-- ---- tables
+
+report.section "Results"
+local wanted, have = {}, {}
+for i, spec in ipairs(s:tables()) do
+    spec.id = i == 1 and "main" or "table" .. i
+    report.table(s:table(spec))
+    for _, key in ipairs(spec.cols) do
+        if not have[key] then have[key] = true; wanted[#wanted + 1] = key end
+    end
+end
+
+-- ---- figures
+
+report.section "Figures"
+for _, front in ipairs(s:fronts()) do
+    local fig = s:scatter(front, { xlog = true, ylog = true, text = "Mean over replicates, bars from the lowest to the highest; hollow: " ..
+        "where the cells start from." })
+    if fig then
+        fig.title = ("%s against %s"):format(fig.y.label, fig.x.label)
+        report.figure(fig)
+    end
+end
+for _, c in ipairs { { "loss", "training loss" }, { "delta", "‖Δ‖ = ‖D(x_t) − D(x_r)‖" } } do
+    local fig = s:curves(c[1], { label = c[2], log = true, text = "Mean over replicates and neighbouring steps." })
+    local any = false
+    for _, series in ipairs(fig.series) do any = any or #series.x > 0 end
+    fig.title = c[1] == "loss" and "Training loss" or "Distance of neighbouring outputs"
+    if any then report.figure(fig) end
+end
+
+-- ---- samples
+
+local ROLES = { ["grid:data"] = "%s", ["grid:ect@1"] = "%s, 1 step", ["grid:ect@2"] = "%s, 2 steps", ["grid:heun35"] = "%s, Heun, 35 evaluations",
+    ["grid:nearest@1"] = "nearest training images of %s, 1 step", ["grid:nearest@2"] = "nearest training images of %s, 2 steps" }
+
+local function pictures(row, roles, list)
+    local run
+    for k = 1, s.replicates do run = run or row.runs[k] end
+    for _, role in ipairs(roles) do
+        local a = run and report.sql("SELECT sha FROM v_artifact WHERE run = ? AND role = ?", run.run, role)[1]
+        if a then
+            list[#list + 1] = { caption = ROLES[role]:format(role == "grid:data" and "data" or row.label), role = role, run = run.run, sha = a.sha }
+        end
+    end
+end
+
+local base, first, rest = s.by_label[s.base], {}, { fold = true, title = "Samples of the other cells" }
+for _, row in ipairs(s.parents) do pictures(row, { "grid:data", "grid:ect@1", "grid:heun35" }, first) end
+if base then pictures(base, { "grid:ect@1", "grid:ect@2", "grid:nearest@1", "grid:nearest@2" }, first) end
+for _, cell in ipairs(s.cells) do
+    if cell ~= base then pictures(cell, { "grid:ect@1", "grid:ect@2" }, rest) end
+end
+if #first > 0 then
+    report.section "Samples"
+    first.text = "First replicate; the same sample seeds in every grid, so the same place shows the same noise. Nearest: by pixels."
+    report.images(first)
+end
+if #rest > 0 then report.images(rest) end
+
+-- ---- runs
+
+report.section "Runs"
+for _, key in ipairs { "flops_total", "seconds", "images_per_s" } do
+    if not have[key] then wanted[#wanted + 1] = key end
+end
+local runs = s:run_table(wanted)
+runs.title, runs.fold = "Every run behind the numbers", false
+report.table(runs)
+
+-- ---- how to reproduce
+
+report.section "How to reproduce"
+report.code { title = "Command", text = s:command() }
+local settings = s:differing_settings()
+if #settings.columns > 1 then
+    settings.title = "Settings that differ between cells"
+    report.table(settings)
+end
+local provenance, order = {}, {}
+for id in pairs(seen) do
+    for _, p in ipairs(report.sql("SELECT key, value FROM v_provenance WHERE run = ? ORDER BY key", id)) do
+        if not provenance[p.key] then provenance[p.key] = {}; order[#order + 1] = p.key end
+        provenance[p.key][p.value] = (provenance[p.key][p.value] or 0) + 1
+    end
+end
+table.sort(order)
+local facts = { title = "Provenance" }
+for _, key in ipairs(order) do
+    local values, n = {}, 0
+    for _ in pairs(provenance[key]) do n = n + 1 end
+    for value, count in pairs(provenance[key]) do values[#values + 1] = n > 1 and ("%s (%s)"):format(value, plural(count, "run")) or value end
+    facts[#facts + 1] = { key, table.concat(values, "; ") }
+end
+facts[#facts + 1] = { "sweep seed", s.seed }
+facts[#facts + 1] = { "script SHA-256", s.script_sha }
+report.facts(facts)
+local script = report.blob(s.script_sha)
+if script then report.code { title = ("Script %s"):format(s.script), text = script, fold = true } end
