@@ -66,9 +66,9 @@ void log_set(enum log_level least, void (*sink)(void *ctx, enum log_level level,
  * training step". mem_alloc gives zeroed memory aligned to 64 bytes. ----------------------------------------------- */
 
 void *mem_alloc(size_t bytes);
-void *mem_array(size_t count, size_t size); /* checks count * size */
+void *mem_array(size_t count, size_t size);                  /* checks count * size */
 void *mem_grow(void *p, size_t old_bytes, size_t new_bytes); /* new tail is zero */
-void mem_free(void *p); /* NULL is fine */
+void mem_free(void *p);                                      /* NULL is fine */
 char *mem_strdup(const char *s);
 char *mem_printf(const char *fmt, ...) PRINTF(1, 2);
 uint64_t mem_count(void); /* calls of mem_alloc and mem_grow so far, all threads */
@@ -102,8 +102,8 @@ void text_done(struct text *t);
 
 enum { NUM_TEXT = 32 };
 char *num_text(char buf[NUM_TEXT], double v);
-bool num_parse(const char *s, double *v);        /* the whole string must be a number */
-bool int_parse(const char *s, int64_t *v);       /* likewise; accepts 1e6 and 2.0 when exact */
+bool num_parse(const char *s, double *v);  /* the whole string must be a number */
+bool int_parse(const char *s, int64_t *v); /* likewise; accepts 1e6 and 2.0 when exact */
 
 /* The candidate nearest to word by edit distance, or NULL if none is near. For "unknown key X, did you mean Y?". */
 const char *nearest_name(const char *word, const char *const *names, size_t n);
@@ -130,6 +130,11 @@ uint32_t crc32_of(uint32_t crc, const void *p, size_t n); /* zlib's CRC-32; star
 err_t file_read(const char *path, size_t limit, char **data, size_t *n) MUST_USE;
 /* Writes path.tmp-PID, fsyncs, renames over path, fsyncs the directory: after a crash the old or the new file is there. */
 err_t file_write_atomic(const char *path, const void *data, size_t n) MUST_USE;
+struct file_part { /* the same from pieces, so that large contents need no second copy */
+    const void *data;
+    size_t n;
+};
+err_t file_write_parts(const char *path, const struct file_part *parts, int nparts) MUST_USE;
 err_t dir_make(const char *path) MUST_USE; /* mkdir -p */
 bool file_exists(const char *path);
 /* Finds a data file that belongs to ect: $ECT_DATA, the installed share directory, the source tree beside the binary.
@@ -149,8 +154,8 @@ const struct embed *embed_find(const char *name);
 /* ---- time and place: the one replaceable door to clock and host, so tests can set it back or pretend ----------------- */
 
 struct host {
-    int64_t (*now_ms)(void);    /* wall clock, ms since 1970 UTC */
-    int64_t (*mono_ns)(void);   /* monotonic */
+    int64_t (*now_ms)(void);  /* wall clock, ms since 1970 UTC */
+    int64_t (*mono_ns)(void); /* monotonic */
     const char *(*hostname)(void);
     const char *(*boot_id)(void);
     long (*fs_type)(const char *path); /* statfs f_type, or 0 */

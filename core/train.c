@@ -57,7 +57,7 @@ struct trainer {
 
 static double sigma_data_of(const struct spec *s, const struct dataset *data)
 {
-    return s->sigma_data > 0 ? s->sigma_data : data->rms;
+    return s->sigma_data > 0 ? s->sigma_data : data->std;
 }
 
 err_t train_net_config(const struct spec *s, const struct dataset *data, struct net_config *net)

@@ -43,8 +43,8 @@ static void find_data(struct findings *f, const char *name)
         found(f, key, false, err_text());
         return;
     }
-    snprintf(text, sizeof text, "%d images %dx%dx%d, %d classes, rms %.4f, sha %.12s", d->n, d->h, d->w, d->c,
-             d->nclasses, d->rms, d->sha);
+    snprintf(text, sizeof text, "%d images %dx%dx%d, %d classes, std %.4f, sha %.12s", d->n, d->h, d->w, d->c,
+             d->nclasses, d->std, d->sha);
     found(f, key, true, text);
     dataset_free(d);
 }

@@ -76,6 +76,11 @@ static err_t dir_sync(const char *path)
 
 err_t file_write_atomic(const char *path, const void *data, size_t n)
 {
+    return file_write_parts(path, &(struct file_part){data, n}, 1);
+}
+
+err_t file_write_parts(const char *path, const struct file_part *parts, int nparts)
+{
     err_t err = ERR_OK;
     char *tmp = mem_printf("%s.tmp-%ld", path, (long)getpid());
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -84,7 +89,7 @@ err_t file_write_atomic(const char *path, const void *data, size_t n)
         mem_free(tmp);
         return err;
     }
-    TRYD(write_all(fd, path, data, n));
+    for (int i = 0; i < nparts; i++) TRYD(write_all(fd, path, parts[i].data, parts[i].n));
     if (fsync(fd)) TRYD(fail(ERR_IO, "sync %s: %s", path, strerror(errno)));
     int rc = close(fd); /* a full quota on a network disk may be told only here */
     fd = -1;

@@ -1,4 +1,4 @@
-/* dataset: images as uint8 NHWC in memory, with labels, an identity hash and the measured RMS of x / 127.5 - 1. */
+/* dataset: images as uint8 NHWC in memory, with labels, an identity hash and the measured standard deviation. */
 #ifndef CORE_IO_DATASET_H
 #define CORE_IO_DATASET_H
 
@@ -8,10 +8,10 @@ struct dataset {
     char name[64];
     char sha[SHA256_TEXT]; /* of shape, pixels and labels */
     int n, h, w, c;
-    int nclasses;          /* 0: no labels */
-    uint8_t *pixels;       /* [n, h, w, c] */
-    int32_t *labels;       /* [n] or NULL */
-    double rms;            /* sqrt(mean((x/127.5 - 1)^2)) */
+    int nclasses;    /* 0: no labels */
+    uint8_t *pixels; /* [n, h, w, c] */
+    int32_t *labels; /* [n] or NULL */
+    double std;      /* of all values x / 127.5 - 1 about their mean: the sigma_data of EDM */
     const char *attribution;
 };
 /* By name: "digits" (UCI optical digits, 8x8x1, shipped). ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */

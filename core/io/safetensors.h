@@ -18,7 +18,7 @@ struct st_file;
 err_t st_open(struct st_file **f, const char *path) MUST_USE;
 void st_close(struct st_file *f);
 int st_count(const struct st_file *f);
-const struct st_tensor *st_at(const struct st_file *f, int i); /* in file order */
+const struct st_tensor *st_at(const struct st_file *f, int i);              /* in file order */
 const struct st_tensor *st_find(const struct st_file *f, const char *name); /* or NULL */
 const char *st_meta(const struct st_file *f, const char *key);              /* or NULL */
 /* Converts to float or double; count values. ERR_FORMAT if the element count differs. */
@@ -29,7 +29,8 @@ err_t st_read_f64(const struct st_tensor *t, double *out, size_t count) MUST_USE
 struct st_writer;
 struct st_writer *st_writer_new(void);
 void st_writer_meta(struct st_writer *w, const char *key, const char *value);
-void st_writer_add(struct st_writer *w, const char *name, enum st_dtype dtype, int ndim, const int64_t *dims, const void *data); /* copied */
+void st_writer_add(struct st_writer *w, const char *name, enum st_dtype dtype, int ndim, const int64_t *dims,
+                   const void *data); /* copied */
 err_t st_writer_save(struct st_writer *w, const char *path) MUST_USE;
 void st_writer_free(struct st_writer *w);
 

@@ -7,13 +7,15 @@
 #include "core/graph.h"
 
 struct extractor;
-err_t extractor_new(struct extractor **x, const char *name, int h, int w, int c, int batch, const struct kernels *k, struct kdev *dev) MUST_USE;
+err_t extractor_new(struct extractor **x, const char *name, int h, int w, int c, int batch, const struct kernels *k,
+                    struct kdev *dev) MUST_USE;
 void extractor_free(struct extractor *x);
 int extractor_dim(const struct extractor *x);
 const char *extractor_sha(const struct extractor *x); /* of architecture text and weights */
 /* px: n <= batch images uint8 NHWC -> out [n, dim] on the host */
 err_t extractor_run(struct extractor *x, const uint8_t *px, int n, float *out) MUST_USE;
-/* shift + scale * u of element i of tensor `name`, as in the portable weight formula. */
+/* u in [-0.5, 0.5) of element i of tensor `name` in the portable formula, and float32(shift + scale * u). */
+double portable_uniform(const char *name, uint32_t i);
 float portable_weight(const char *name, uint32_t i, double shift, double scale);
 
 #endif

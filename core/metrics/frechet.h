@@ -15,7 +15,8 @@ void moments_add(struct moments *m, const float *x, int64_t rows); /* [rows, d];
 void moments_done(struct moments *m);
 /* biased: covariance / N (ECT's metric code), else / (N - 1) (pytorch-fid, EDM's fid.py, dgm-eval). */
 void moments_cov(const struct moments *m, bool biased, double *cov);
-err_t frechet_distance(int d, const double *mu1, const double *cov1, const double *mu2, const double *cov2, double *out) MUST_USE;
+err_t frechet_distance(int d, const double *mu1, const double *cov1, const double *mu2, const double *cov2,
+                       double *out) MUST_USE;
 err_t frechet_of(const struct moments *a, const struct moments *b, bool biased, double *out) MUST_USE;
 
 #endif

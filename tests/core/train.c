@@ -136,7 +136,7 @@ static void result_and_cost(void **state)
     assert_near(result.flops_executed, 72 * 4 * cost.forward_flops, 1);
     assert_near(result.flops_executed, cost.flops_executed, 1);
     assert_near(result.flops_nominal, cost.flops_nominal, 1);
-    assert_near(result.sigma_data, data->rms, 0);
+    assert_near(result.sigma_data, data->std, 0);
     assert_true(isfinite(result.final_loss) && result.images_per_s > 0);
     assert_int_equal(result.allocs_in_loop, 0);
     char *bytes;
@@ -473,7 +473,7 @@ static void bad_settings(void **state)
     assert_has(err_text(), "no labels");
     assert_ok(train_net_config(&spec, data, &net));
     assert_int_equal(net.label_dim, 3);
-    assert_near(net.sigma_data, data->rms, 0);
+    assert_near(net.sigma_data, data->std, 0);
     assert_ok(spec_set(&spec, "sigma_data", "0.5"));
     assert_ok(train_net_config(&spec, data, &net));
     assert_near(net.sigma_data, 0.5, 0);

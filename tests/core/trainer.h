@@ -92,7 +92,7 @@ static inline struct dataset *toy_data(void)
         sum += x * x;
     }
     for (int i = 0; i < 50; i++) d->labels[i] = i % 3;
-    d->rms = sqrt(sum / (50 * 64));
+    d->std = sqrt(sum / (50 * 64));
     return d;
 }
 static inline void toy_data_free(struct dataset *d)
