@@ -10,7 +10,12 @@
  * interrupted, failed, blocked and stale running go back to pending by ledger_run_reset. "running" is true only while somebody
  * holds the flock on RUNDIR/lock: ledger_run_alive.
  *
- * Views (stable, documented in schema.sql): v_run, v_eval, v_metric, v_param, v_trial.
+ * Views (stable, documented where they are made, db/0001.sql; the text is in the file too: SELECT sql FROM sqlite_schema): v_run,
+ * v_eval, v_metric, v_param, v_trial, v_sweep, v_control, v_artifact, v_provenance, v_segment, v_checkpoint.
+ *
+ * A handle belongs to one thread at a time and does not cross a fork. Writes are durable when they return, except points and progress,
+ * which survive the death of the program but perhaps not that of the machine. After a full disk the handle goes on working once there
+ * is space. All text is copied; output text is the caller's (mem_free).
  */
 #ifndef DB_LEDGER_H
 #define DB_LEDGER_H
@@ -45,14 +50,15 @@ struct ledger_param { /* every setting, defaults too */
     const char *class; /* "train", "eval", "exec" */
     bool is_default;
 };
-err_t ledger_put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *params, int n) MUST_USE;
+err_t ledger_put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *params,
+                        int n) MUST_USE;
 
 struct ledger_sweep {
     const char *name, *script_sha, *script_name, *sets; /* sets: --set lines that were in force, "key=value\n" */
     int64_t seed;
     const char *declared; /* JSON: tables, pareto, base cell, factors, eval specs, as the script declared them */
 };
-/* Same name and same script: the same row (updated declarations). Returns its id. */
+/* Same name and same script: the same row (updated declarations). The script must be a blob already. Returns its id. */
 err_t ledger_put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *id) MUST_USE;
 
 struct ledger_run_new {
@@ -73,8 +79,10 @@ struct ledger_trial {
     int replicate;
     const char *run_id;
 };
-err_t ledger_put_trial(struct ledger *l, const struct ledger_trial *t) MUST_USE; /* upsert by (sweep, cell, replicate) */
-/* Trials of a sweep that are no longer in the script are hidden (kept). */
+err_t ledger_put_trial(struct ledger *l,
+                       const struct ledger_trial *t) MUST_USE; /* upsert by (sweep, cell, replicate) */
+/* Trials of a sweep that are no longer in the script are hidden (kept): those from ordinal count on; others are hidden when a trial of
+ * another cell takes their ordinal. Putting a trial again shows it again. */
 err_t ledger_hide_trials_after(struct ledger *l, int64_t sweep, int count) MUST_USE;
 
 /* ---- a run's life ---------------------------------------------------------------------------------------------------- */
@@ -82,7 +90,8 @@ err_t ledger_hide_trials_after(struct ledger *l, int64_t sweep, int count) MUST_
 enum run_status { RUN_PENDING, RUN_RUNNING, RUN_DONE, RUN_FAILED, RUN_DIVERGED, RUN_INTERRUPTED, RUN_BLOCKED };
 const char *run_status_name(enum run_status s);
 
-struct ledger_run { /* a row, for the scheduler and worker. Text lives as long as the struct; ledger_run_done frees it */
+struct
+    ledger_run { /* a row, for the scheduler and worker. Text lives as long as the struct; ledger_run_done frees it */
     char id[RUN_ID_TEXT], config_hash[SHA256_TEXT], parent_run[RUN_ID_TEXT];
     int replicate, attempt, threads;
     uint64_t seed;
@@ -97,10 +106,12 @@ err_t ledger_resolve_run(struct ledger *l, const char *prefix, char id[RUN_ID_TE
 err_t ledger_get_config(struct ledger *l, const char *hash, char **canon) MUST_USE; /* mem_free */
 err_t ledger_get_param(struct ledger *l, const char *config_hash, const char *key, char **text) MUST_USE;
 
-/* Holds the flock on RUNDIR/lock for the life of the run; *fd must stay open. ERR_STALE if another process holds it. */
+/* Holds the flock on RUNDIR/lock for the life of the run; *fd must stay open (it is close-on-exec). ERR_STALE if another process holds
+ * it. Lock first, then claim, with the same handle. */
 err_t ledger_run_lock(struct ledger *l, const char *id, int *fd) MUST_USE;
 bool ledger_run_alive(struct ledger *l, const char *id);
-/* Takes the run: pending/interrupted/failed/stale running -> running with a new fencing token. *token = 0 if somebody else has it. */
+/* Takes the run: pending/interrupted/failed/stale running -> running with a new fencing token. *token = 0 if somebody else has it, or if
+ * it is done, diverged or blocked. ERR_FAILED without ledger_run_lock. */
 struct ledger_claim {
     const char *device;
     int threads; /* kept from the first attempt: the row's value wins and is returned */
@@ -111,8 +122,18 @@ err_t ledger_claim(struct ledger *l, const char *id, struct ledger_claim *c, int
 /* A new attempt of this process: from_step is the checkpoint it starts from. Metric points after from_step of earlier segments are
  * hidden, not dropped. */
 err_t ledger_segment(struct ledger *l, const char *id, int64_t token, int64_t from_step) MUST_USE;
-err_t ledger_provenance(struct ledger *l, const char *id, const char *key, const char *value) MUST_USE; /* git.revision, binary.sha, cpu, ... */
-err_t ledger_checkpoint_note(struct ledger *l, const char *id, int64_t token, int64_t step, const char *file, const char *sha, bool keep) MUST_USE;
+/* How far the attempt in progress is, for `ls` and in case it vanishes: then this much stays counted. */
+struct ledger_progress {
+    int64_t step, nimg;
+    double flops_executed, seconds; /* of this segment so far */
+    double images_per_s;
+};
+err_t ledger_progress(struct ledger *l, const char *id, int64_t token, const struct ledger_progress *p) MUST_USE;
+/* git.revision, binary.sha, cpu, ...: kept per attempt */
+err_t ledger_provenance(struct ledger *l, const char *id, const char *key, const char *value) MUST_USE;
+/* file: relative to the run's directory. The same file again replaces its row. */
+err_t ledger_checkpoint_note(struct ledger *l, const char *id, int64_t token, int64_t step, const char *file,
+                             const char *sha, bool keep) MUST_USE;
 
 struct ledger_outcome {
     enum run_status status;
@@ -125,9 +146,12 @@ struct ledger_outcome {
 };
 /* ERR_STALE if token is not the run's current one: nothing is changed. */
 err_t ledger_finish(struct ledger *l, const char *id, int64_t token, const struct ledger_outcome *o) MUST_USE;
-/* The scheduler's word on a worker that vanished: if it is "running" but nobody holds its lock, marks it. */
+/* The scheduler's word on a worker that vanished: if it is "running" but nobody holds its lock, marks it failed (signal is a crash:
+ * SIGSEGV, SIGABRT, ...) or interrupted (any other, or 0 for unknown). */
 err_t ledger_reap(struct ledger *l, const char *id, int signal, bool *was_stale) MUST_USE;
-err_t ledger_run_reset(struct ledger *l, const char *id) MUST_USE;                      /* -> pending */
+/* -> pending. ERR_USAGE for done and diverged (outcomes), ERR_STALE for one that is alive. */
+err_t ledger_run_reset(struct ledger *l, const char *id) MUST_USE;
+/* Pending and interrupted descendants, of any depth, become blocked. */
 err_t ledger_block_children(struct ledger *l, const char *parent, const char *reason) MUST_USE;
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------------- */
@@ -137,7 +161,8 @@ struct ledger_point {
     int64_t step;
     double value; /* NaN and inf are stored as such (special) */
 };
-err_t ledger_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n) MUST_USE; /* one transaction */
+/* One transaction, after ledger_segment. The same (key, step) again in a segment: the last value stays. */
+err_t ledger_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n) MUST_USE;
 
 struct ledger_eval {
     const char *run_id, *weights; /* "raw" or EMA name */
@@ -150,7 +175,8 @@ struct ledger_eval {
     double value, seconds, flops;
 };
 err_t ledger_put_eval(struct ledger *l, const struct ledger_eval *e) MUST_USE; /* the same key again: same row */
-bool ledger_has_eval(struct ledger *l, const char *run_id, int64_t step, const char *weights, const char *evaluator_sha);
+bool ledger_has_eval(struct ledger *l, const char *run_id, int64_t step, const char *weights,
+                     const char *evaluator_sha);
 /* Controls and data-set level values (real half against half, Gaussian): keyed by (dataset sha, name, evaluator). */
 err_t ledger_put_control(struct ledger *l, const char *dataset, const char *name, const struct ledger_eval *e) MUST_USE;
 bool ledger_has_control(struct ledger *l, const char *dataset, const char *name, const char *evaluator_sha);

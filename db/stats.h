@@ -5,7 +5,7 @@
 #include "core/base.h"
 
 double stat_mean(const double *x, int n);
-double stat_sd(const double *x, int n); /* N - 1; NaN for n < 2 */
+double stat_sd(const double *x, int n);      /* N - 1; NaN for n < 2 */
 double stat_t_quantile(double p, double df); /* inverse CDF of Student's t, relative error below 1e-10 */
 struct interval {
     double mean, lo, hi; /* lo, hi NaN for n < 3: no interval is printed */

@@ -1,0 +1,297 @@
+/* ledger: what is written before the first step, and the rows that name it. Everything here may be written again: the same thing
+ * twice is the same row. */
+#include "db/ledger.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "db/db.h"
+
+/* ---- blobs -------------------------------------------------------------------------------------------------------------- */
+
+err_t ledger_put_blob(struct ledger *l, const void *data, size_t n, const char *mime, char sha[SHA256_TEXT])
+{
+    bool own;
+    sha256_text(data, n, sha);
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(
+        l, own,
+        db_run(l, "INSERT INTO blob(sha, size, mime, data, created_ms) VALUES(?,?,?,?,?) ON CONFLICT DO NOTHING",
+               "sisbi", sha, (int64_t)n, mime ? mime : "application/octet-stream", data, n, now_ms()));
+}
+
+err_t ledger_get_blob(struct ledger *l, const char *sha, char **data, size_t *n)
+{
+    int64_t row;
+    bool found;
+    TRY(db_int(l, &row, &found, "SELECT rowid FROM blob WHERE sha = ?", "s", sha));
+    if (!found) return fail(ERR_NOT_FOUND, "no blob %.12s in ledger %s", sha, l->path);
+    sqlite3_blob *b;
+    int rc = sqlite3_blob_open(l->db, "main", "blob", "data", row, 0, &b);
+    if (rc) return db_fail(l, rc, "blob");
+    int bytes = sqlite3_blob_bytes(b);
+    *data = mem_alloc((size_t)bytes + 1); /* NUL-terminated past the end, as file_read does */
+    *n = (size_t)bytes;
+    err_t err = ERR_OK;
+    if (bytes && (rc = sqlite3_blob_read(b, *data, bytes, 0))) err = db_fail(l, rc, "blob");
+    char real[SHA256_TEXT];
+    if (!err) {
+        sha256_text(*data, *n, real);
+        if (strcmp(real, sha)) err = fail(ERR_FORMAT, "ledger %s: blob %.12s is damaged", l->path, sha);
+    }
+    sqlite3_blob_close(b);
+    if (err) {
+        mem_free(*data);
+        *data = NULL;
+    }
+    return err;
+}
+
+/* ---- configurations -------------------------------------------------------------------------------------------------------- */
+
+static err_t put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *p, int n)
+{
+    int64_t row = 0;
+    bool found;
+    TRY(db_run(l, "INSERT INTO config(hash, canon, created_ms) VALUES(?,?,?) ON CONFLICT DO NOTHING", "ssi", hash,
+               canon, now_ms()));
+    TRY(db_int(l, &row, &found, "SELECT n FROM config WHERE hash = ?", "s", hash));
+    for (int i = 0; i < n; i++) {
+        double num;
+        if (!num_parse(p[i].text, &num)) num = NAN;
+        TRY(db_run(l,
+                   "INSERT INTO param(config, key, text, num, class, is_default) VALUES(?,?,?,?,?,?) ON CONFLICT DO "
+                   "UPDATE SET "
+                   "text = excluded.text, num = excluded.num, class = excluded.class, is_default = excluded.is_default "
+                   "WHERE text <> excluded.text OR class <> excluded.class OR is_default <> excluded.is_default",
+                   "issdsn", row, p[i].key, p[i].text, num, p[i].class, (int)p[i].is_default));
+    }
+    return ERR_OK;
+}
+
+err_t ledger_put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *params, int n)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_config(l, hash, canon, params, n));
+}
+
+err_t ledger_get_config(struct ledger *l, const char *hash, char **canon)
+{
+    TRY(db_str(l, canon, "SELECT canon FROM config WHERE hash = ?", "s", hash));
+    return *canon ? ERR_OK : fail(ERR_NOT_FOUND, "no configuration %.12s in ledger %s", hash, l->path);
+}
+
+err_t ledger_get_param(struct ledger *l, const char *config_hash, const char *key, char **text)
+{
+    TRY(db_str(l, text, "SELECT p.text FROM config c JOIN param p ON p.config = c.n WHERE c.hash = ? AND p.key = ?",
+               "ss", config_hash, key));
+    return *text ? ERR_OK
+                 : fail(ERR_NOT_FOUND, "no setting %s of configuration %.12s in ledger %s", key, config_hash, l->path);
+}
+
+/* ---- sweeps and trials ------------------------------------------------------------------------------------------------------ */
+
+static err_t put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *id)
+{
+    bool found;
+    TRY(db_int(l, id, &found, "SELECT 1 FROM blob WHERE sha = ?", "s", s->script_sha));
+    if (!found) return fail(ERR_NOT_FOUND, "sweep %s: its script %.12s is not in the ledger", s->name, s->script_sha);
+    TRY(db_run(
+        l,
+        "INSERT INTO sweep(name, script_sha, script_name, sets, seed, declared, declared_ms) VALUES(?,?,?,?,?,?,?) "
+        "ON CONFLICT DO UPDATE SET script_name = excluded.script_name, sets = excluded.sets, seed = excluded.seed, "
+        "declared = excluded.declared, declared_ms = excluded.declared_ms",
+        "ssssisi", s->name, s->script_sha, s->script_name ? s->script_name : "", s->sets ? s->sets : "", s->seed,
+        s->declared ? s->declared : "{}", now_ms()));
+    return db_int(l, id, &found, "SELECT n FROM sweep WHERE name = ? AND script_sha = ?", "ss", s->name, s->script_sha);
+}
+
+err_t ledger_put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *id)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_sweep(l, s, id));
+}
+
+static err_t put_trial(struct ledger *l, const struct ledger_trial *t)
+{
+    int64_t run;
+    TRY(run_row(l, t->run_id, &run));
+    /* a cell that is gone from the script may still sit on this ordinal */
+    TRY(db_run(l, "UPDATE trial SET hidden = 1 WHERE sweep = ? AND ordinal = ? AND cell <> ? AND NOT hidden", "ins",
+               t->sweep, t->ordinal, t->cell));
+    return db_run(l,
+                  "INSERT INTO trial(sweep, ordinal, cell, factors, replicate, run) VALUES(?,?,?,?,?,?) ON CONFLICT DO "
+                  "UPDATE SET "
+                  "ordinal = excluded.ordinal, factors = excluded.factors, run = excluded.run, hidden = 0",
+                  "inssni", t->sweep, t->ordinal, t->cell, t->factors ? t->factors : "{}", t->replicate, run);
+}
+
+err_t ledger_put_trial(struct ledger *l, const struct ledger_trial *t)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_trial(l, t));
+}
+
+err_t ledger_hide_trials_after(struct ledger *l, int64_t sweep, int count)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(
+        l, own,
+        db_run(l, "UPDATE trial SET hidden = 1 WHERE sweep = ? AND ordinal >= ? AND NOT hidden", "in", sweep, count));
+}
+
+/* ---- runs --------------------------------------------------------------------------------------------------------------------- */
+
+err_t run_row(struct ledger *l, const char *id, int64_t *n)
+{
+    bool found;
+    TRY(db_int(l, n, &found, "SELECT n FROM run WHERE id = ?", "s", id));
+    return found ? ERR_OK : fail(ERR_NOT_FOUND, "no run %s in ledger %s", id, l->path);
+}
+
+static void run_id(const char *config_hash, int replicate, char id[RUN_ID_TEXT])
+{
+    char sha[SHA256_TEXT], *s = mem_printf("%s:%d", config_hash, replicate);
+    sha256_text(s, strlen(s), sha);
+    mem_free(s);
+    memcpy(id, sha, RUN_ID_TEXT - 1);
+    id[RUN_ID_TEXT - 1] = '\0';
+}
+
+static err_t put_run(struct ledger *l, const struct ledger_run_new *r, const char *id, bool *created)
+{
+    int64_t config = 0, parent = 0, row;
+    bool found, exists;
+    TRY(db_int(l, &row, &exists, "SELECT n FROM run WHERE id = ?", "s", id));
+    *created = !exists;
+    if (exists) return ERR_OK;
+    TRY(db_int(l, &config, &found, "SELECT n FROM config WHERE hash = ?", "s", r->config_hash));
+    if (!found) return fail(ERR_NOT_FOUND, "a run of configuration %.12s, which is not in the ledger", r->config_hash);
+    bool child = r->parent_run && *r->parent_run;
+    if (child) TRY(run_row(l, r->parent_run, &parent));
+    return db_run(l,
+                  "INSERT INTO run(id, config, replicate, seed, parent, flops_nominal, flops_predicted, units_paper, "
+                  "iters, created_ms) "
+                  "VALUES(?,?,?,?,nullif(?,0),?,?,?,?,?)",
+                  "siniidddii", id, config, r->replicate, (int64_t)r->seed, parent, r->flops_nominal,
+                  r->flops_predicted, r->units_paper, r->iters, now_ms());
+}
+
+err_t ledger_put_run(struct ledger *l, const struct ledger_run_new *r, char id[RUN_ID_TEXT], bool *created)
+{
+    bool own;
+    run_id(r->config_hash, r->replicate, id);
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_run(l, r, id, created));
+}
+
+static const char *const status_names[] = {"pending",  "running",     "done",   "failed",
+                                           "diverged", "interrupted", "blocked"};
+
+const char *run_status_name(enum run_status s)
+{
+    return status_names[s];
+}
+
+static enum run_status status_of(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(status_names); i++)
+        if (!strcmp(name, status_names[i])) return (enum run_status)i;
+    return RUN_FAILED; /* a CHECK keeps other words out */
+}
+
+static const char *column(sqlite3_stmt *st, int i)
+{
+    const char *s = (const char *)sqlite3_column_text(st, i);
+    return s ? s : "";
+}
+
+err_t ledger_get_run(struct ledger *l, const char *id, struct ledger_run *out)
+{
+    sqlite3_stmt *st;
+    *out = (struct ledger_run){0};
+    TRY(db_stmt(l,
+                "SELECT r.id, c.hash, p.id, r.replicate, r.attempt, r.threads, r.seed, r.status, r.token, r.step, "
+                "r.iters, r.reason, "
+                "r.device FROM run r JOIN config c ON c.n = r.config LEFT JOIN run p ON p.n = r.parent WHERE r.id = ?",
+                &st));
+    sqlite3_bind_text(st, 1, id, -1, SQLITE_TRANSIENT);
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        snprintf(out->id, sizeof out->id, "%s", column(st, 0));
+        snprintf(out->config_hash, sizeof out->config_hash, "%s", column(st, 1));
+        snprintf(out->parent_run, sizeof out->parent_run, "%s", column(st, 2));
+        out->replicate = sqlite3_column_int(st, 3);
+        out->attempt = sqlite3_column_int(st, 4);
+        out->threads = sqlite3_column_int(st, 5);
+        out->seed = (uint64_t)sqlite3_column_int64(st, 6);
+        out->status = status_of(column(st, 7));
+        out->token = sqlite3_column_int64(st, 8);
+        out->step = sqlite3_column_int64(st, 9);
+        out->iters = sqlite3_column_int64(st, 10);
+        out->reason = mem_strdup(column(st, 11));
+        out->device = mem_strdup(column(st, 12));
+    }
+    err_t err = ERR_OK;
+    if (rc == SQLITE_DONE) err = fail(ERR_NOT_FOUND, "no run %s in ledger %s", id, l->path);
+    else if (rc != SQLITE_ROW) err = db_fail(l, rc, "read");
+    sqlite3_reset(st);
+    return err;
+}
+
+void ledger_run_done(struct ledger_run *r)
+{
+    mem_free(r->reason);
+    mem_free(r->device);
+    r->reason = r->device = NULL;
+}
+
+/* ---- names of runs ------------------------------------------------------------------------------------------------------------ */
+
+static err_t resolve_newest(struct ledger *l, const char *prefix, char id[RUN_ID_TEXT])
+{
+    int64_t back;
+    char *found;
+    if (!int_parse(prefix + 2, &back) || back < 1)
+        return fail(ERR_USAGE, "run %s: @-1 is the newest run, @-2 the one before", prefix);
+    TRY(db_str(l, &found, "SELECT id FROM run ORDER BY n DESC LIMIT 1 OFFSET ?", "i", back - 1));
+    if (!found) return fail(ERR_NOT_FOUND, "no run %s: ledger %s has fewer", prefix, l->path);
+    snprintf(id, RUN_ID_TEXT, "%s", found);
+    mem_free(found);
+    return ERR_OK;
+}
+
+err_t ledger_resolve_run(struct ledger *l, const char *prefix, char id[RUN_ID_TEXT])
+{
+    enum { SHOWN = 8 };
+    if (!strncmp(prefix, "@-", 2)) return resolve_newest(l, prefix, id);
+    size_t n = strlen(prefix);
+    if (!n || n >= RUN_ID_TEXT || strspn(prefix, "0123456789abcdef") != n)
+        return fail(ERR_NOT_FOUND,
+                    "no run \"%s\": a run is named by its id, the beginning of it, or @-1 for the newest", prefix);
+    sqlite3_stmt *st;
+    TRY(db_stmt(l,
+                "SELECT id, (SELECT cell || ' ' || replicate FROM trial WHERE run = run.n ORDER BY hidden, n DESC "
+                "LIMIT 1) FROM run "
+                "WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 9",
+                &st));
+    sqlite3_bind_text(st, 1, prefix, -1, SQLITE_TRANSIENT);
+    struct text many = {0};
+    int rc, rows = 0;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (!rows) snprintf(id, RUN_ID_TEXT, "%s", column(st, 0));
+        if (rows++ < SHOWN) text_addf(&many, "\n  %s  %s", column(st, 0), column(st, 1));
+        else text_add(&many, "\n  ...");
+    }
+    err_t err = ERR_OK;
+    if (rc != SQLITE_DONE) err = db_fail(l, rc, "read");
+    else if (!rows) err = fail(ERR_NOT_FOUND, "no run %s in ledger %s", prefix, l->path);
+    else if (rows > 1) err = fail(ERR_USAGE, "run %s is ambiguous:%s", prefix, text_str(&many));
+    sqlite3_reset(st);
+    text_done(&many);
+    return err;
+}

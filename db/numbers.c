@@ -1,0 +1,155 @@
+/* numbers: metric points, evaluations, controls, pictures. A number is stored as it is: NaN and infinities too. */
+#include <math.h>
+
+#include "db/db.h"
+
+/* ---- points ---------------------------------------------------------------------------------------------------------------- */
+
+static err_t key_row(struct ledger *l, const char *name, int64_t *n)
+{
+    bool found;
+    TRY(db_int(l, n, &found, "SELECT n FROM key WHERE name = ?", "s", name));
+    if (found) return ERR_OK;
+    return db_int(l, n, &found, "INSERT INTO key(name) VALUES(?) RETURNING n", "s", name);
+}
+
+static int special_of(double v)
+{
+    return isnan(v) ? 1 : isinf(v) ? (v > 0 ? 2 : 3) : 0;
+}
+
+static err_t put_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n)
+{
+    int64_t run, segment = 0, key, newest = 0;
+    bool found;
+    TRY(run_row(l, id, &run));
+    TRY(db_int(l, &segment, &found, "SELECT 1 FROM run WHERE n = ? AND token = ? AND status = 'running'", "ii", run,
+               token));
+    if (!found)
+        return fail(ERR_STALE, "run %s was taken over or ended by another process: its metrics are no longer taken",
+                    id);
+    TRY(db_int(l, &segment, &found, "SELECT max(segment) FROM segment WHERE run = ?", "i", run));
+    if (!found) return fail(ERR_FAILED, "metrics of run %s before ledger_segment", id);
+    for (int i = 0; i < n; i++) {
+        int special = special_of(p[i].value);
+        TRY(key_row(l, p[i].key, &key));
+        TRY(db_run(
+            l,
+            "INSERT INTO point(run, key, step, segment, value, special) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+            "value = excluded.value, special = excluded.special",
+            "iiiidn", run, key, p[i].step, segment, special ? NAN : p[i].value, special));
+        if (p[i].step > newest) newest = p[i].step;
+    }
+    return db_run(l, "UPDATE run SET step = ?2 WHERE n = ?1 AND step < ?2", "ii", run, newest);
+}
+
+err_t ledger_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n)
+{
+    bool own;
+    if (n == 0) return ERR_OK;
+    TRY(tx_enter(l, false, &own));
+    return tx_leave(l, own, put_points(l, id, token, p, n));
+}
+
+/* ---- evaluations ------------------------------------------------------------------------------------------------------------ */
+
+static err_t evaluator_row(struct ledger *l, const struct ledger_eval *e, int64_t *n)
+{
+    bool found;
+    TRY(db_run(l, "INSERT INTO evaluator(sha, canon) VALUES(?,?) ON CONFLICT DO NOTHING", "ss", e->evaluator_sha,
+               e->evaluator_canon ? e->evaluator_canon : ""));
+    return db_int(l, n, &found, "SELECT n FROM evaluator WHERE sha = ?", "s", e->evaluator_sha);
+}
+
+static err_t put_eval(struct ledger *l, const struct ledger_eval *e)
+{
+    int64_t run, evaluator;
+    TRY(run_row(l, e->run_id, &run));
+    TRY(evaluator_row(l, e, &evaluator));
+    return db_run(
+        l,
+        "INSERT INTO eval(run, step, weights, evaluator, metric, sampler, nfe, samples, seed, value, seconds, flops, "
+        "created_ms) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET sampler = excluded.sampler, nfe = excluded.nfe, "
+        "samples = excluded.samples, seed = excluded.seed, value = excluded.value, seconds = excluded.seconds, "
+        "flops = excluded.flops, created_ms = excluded.created_ms",
+        "iisissniidddi", run, e->step, e->weights, evaluator, e->metric, e->sampler, e->nfe, e->samples,
+        (int64_t)e->seed, e->value, e->seconds, e->flops, now_ms());
+}
+
+err_t ledger_put_eval(struct ledger *l, const struct ledger_eval *e)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_eval(l, e));
+}
+
+static bool has(err_t err, bool found)
+{
+    if (err) log_warn("%s", err_text());
+    return !err && found;
+}
+
+bool ledger_has_eval(struct ledger *l, const char *run_id, int64_t step, const char *weights, const char *evaluator_sha)
+{
+    int64_t yes;
+    bool found;
+    err_t err = db_int(l, &yes, &found,
+                       "SELECT 1 FROM run r JOIN eval e ON e.run = r.n JOIN evaluator v ON v.n = e.evaluator "
+                       "WHERE r.id = ? AND e.step = ? AND e.weights = ? AND v.sha = ?",
+                       "siss", run_id, step, weights, evaluator_sha);
+    return has(err, found);
+}
+
+/* ---- controls ----------------------------------------------------------------------------------------------------------------- */
+
+static err_t put_control(struct ledger *l, const char *dataset, const char *name, const struct ledger_eval *e)
+{
+    int64_t evaluator;
+    TRY(evaluator_row(l, e, &evaluator));
+    return db_run(l,
+                  "INSERT INTO control(dataset, name, evaluator, metric, samples, seed, value, seconds, created_ms) "
+                  "VALUES(?,?,?,?,?,?,?,?,?) "
+                  "ON CONFLICT DO UPDATE SET samples = excluded.samples, seed = excluded.seed, value = excluded.value, "
+                  "seconds = excluded.seconds, created_ms = excluded.created_ms",
+                  "ssisiiddi", dataset, name, evaluator, e->metric, e->samples, (int64_t)e->seed, e->value, e->seconds,
+                  now_ms());
+}
+
+err_t ledger_put_control(struct ledger *l, const char *dataset, const char *name, const struct ledger_eval *e)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_control(l, dataset, name, e));
+}
+
+bool ledger_has_control(struct ledger *l, const char *dataset, const char *name, const char *evaluator_sha)
+{
+    int64_t yes;
+    bool found;
+    err_t err = db_int(l, &yes, &found,
+                       "SELECT 1 FROM control c JOIN evaluator v ON v.n = c.evaluator WHERE c.dataset = ? AND c.name = "
+                       "? AND v.sha = ?",
+                       "sss", dataset, name, evaluator_sha);
+    return has(err, found);
+}
+
+/* ---- pictures ----------------------------------------------------------------------------------------------------------------- */
+
+static err_t put_artifact(struct ledger *l, const char *run_id, const char *role, const char *sha)
+{
+    int64_t run, yes;
+    bool found;
+    TRY(run_row(l, run_id, &run));
+    TRY(db_int(l, &yes, &found, "SELECT 1 FROM blob WHERE sha = ?", "s", sha));
+    if (!found) return fail(ERR_NOT_FOUND, "%s of run %s: no blob %.12s in the ledger", role, run_id, sha);
+    return db_run(l, "INSERT INTO artifact(run, role, sha) VALUES(?,?,?) ON CONFLICT DO UPDATE SET sha = excluded.sha",
+                  "iss", run, role, sha);
+}
+
+err_t ledger_put_artifact(struct ledger *l, const char *run_id, const char *role, const char *blob_sha)
+{
+    bool own;
+    TRY(tx_enter(l, true, &own));
+    return tx_leave(l, own, put_artifact(l, run_id, role, blob_sha));
+}
