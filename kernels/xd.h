@@ -121,11 +121,13 @@ XD uint8_t xd_to_u8(double x)
 
 /* ---- activations (tolerance) ------------------------------------------------------------------------------------------ */
 
-/* e^x, relative error about 1e-7; saturates at e^-87 and e^88; NaN stays NaN. */
+/* e^x, relative error about 1e-7; saturates at e^-87 and e^87; NaN stays NaN. The limit is taken on the bits: written as a float
+ * comparison, the compiler specialises the code behind it for the limit, whose subnormal constants are slow to multiply. */
 XD float xd_exp(float x)
 {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    uint32_t bits = X_BITS(x), mag = bits & 0x7fffffffu, limit = 0x42ae0000u; /* 87 */
+    limit = mag < limit ? mag : limit;
+    x = X_FLOAT((bits & 0x80000000u) | (mag > 0x7f800000u ? mag : limit));
     float shifted = X_ADD(X_MUL(x, 1.44269504f), 12582912.0f); /* 1.5 * 2^23: the low bits now hold round(x / ln 2) */
     float n = X_SUB(shifted, 12582912.0f);
     float r = X_SUB(X_SUB(x, X_MUL(n, 0.693359375f)), X_MUL(n, -2.12194440e-4f));

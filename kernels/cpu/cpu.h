@@ -10,6 +10,11 @@
 
 #include "kernels/kernels.h"
 
+/* Loops are vectorised whatever the build's -O. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512 };
 
 struct kdev {
@@ -56,9 +61,35 @@ enum isa cpu_isa(void); /* the best of this machine that we have code for; $ECT_
     }
 #endif
 
+/* Eight floats at any address that is a multiple of 4; two SSE registers on the baseline. */
+#define V8 float __attribute__((vector_size(32)))
+
+struct unaligned {
+    V8 v;
+} __attribute__((packed, aligned(4), may_alias));
+#define V8_AT(p) (((const struct unaligned *)(p))->v)
+#define V8_PUT(p) (((struct unaligned *)(p))->v)
+#define SUM8(v) ((((v)[0] + (v)[4]) + ((v)[2] + (v)[6])) + (((v)[1] + (v)[5]) + ((v)[3] + (v)[7])))
+
 #define KOP(class, name, args) void cpu_##name args;
 #include "kernels/ops.def"
 #undef KOP
+
+/* ---- random words: philox.c ---------------------------------------------------------------------------------------------- */
+
+struct counter { /* all of a counter but the block index: see core/rng.h */
+    uint64_t seed;
+    uint32_t sample, step, word3;
+};
+static inline struct counter counter_of(const struct kstream *s, uint32_t sample)
+{
+    return (struct counter){.seed = s->seed,
+                            .sample = s->sample0 + sample,
+                            .step = s->step,
+                            .word3 = (uint32_t)s->purpose << 16 | s->layer};
+}
+/* bits[4 * blocks]: the words of elements 4 * first and on */
+void cpu_philox(uint32_t *bits, int blocks, const struct counter *c, uint32_t first);
 
 /* ---- convolution: conv.c decides, the others do ------------------------------------------------------------------------ */
 

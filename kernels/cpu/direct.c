@@ -12,18 +12,9 @@
 #include <omp.h>
 #include <string.h>
 
-#pragma GCC optimize("O3", "fp-contract=fast")
+#pragma GCC optimize("fp-contract=fast")
 
 enum { NR = 16, MR = 6, GROUP_BYTES = 24 * 1024, THIN = 4, THIN_BLOCK = 24 };
-
-#define V8 float __attribute__((vector_size(32)))
-
-struct unaligned {
-    V8 v;
-} __attribute__((packed, aligned(4), may_alias));
-#define V8_AT(p) (((const struct unaligned *)(p))->v)
-#define V8_PUT(p) (((struct unaligned *)(p))->v)
-#define SUM8(v) ((((v)[0] + (v)[4]) + ((v)[2] + (v)[6])) + (((v)[1] + (v)[5]) + ((v)[3] + (v)[7])))
 
 void direct_init(struct direct *d, int n, int h, int w, int c, int k, int r, int s, int stride, int top, int left,
                  int dilate, int ho, int wo)

@@ -1,154 +1,321 @@
 /* norm: group normalisation fused with SiLU and dropout.
  *
- * One task is one sample. Sums run over pixels per channel (the vector direction of NHWC), then over the channels of a group, so
- * their order is fixed. Backward draws the mask again and recomputes the normalised value; per-sample partial sums of dgamma and
- * dbeta go to ws and are added in the order of samples. */
+ * One task is one sample. All loops run along channels, the vector direction of NHWC. A sample with few channels is looked at as
+ * one with 64 whose per-channel values repeat, so that the inner loops are long. Sums go over pixels per channel, then over the
+ * channels of a group: a fixed order. Backward draws the dropout mask again from its counter; per-sample sums for dgamma and dbeta
+ * are left in ws and added in the order of samples.
+ */
 #include <assert.h>
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/xd.h"
 
-#pragma GCC optimize("O3")
+enum {
+    RUN = 64,         /* elements handled at a time: one drawing of the mask */
+    MAX_C = 4096,     /* channels; the per-channel values live on the stack */
+    KEEP = 16 * 1024, /* elements of a sample up to which backward keeps d(normalised) instead of computing it twice */
+    BLOCK = 64        /* rows summed in float before they go to double */
+};
 
 struct drop {
     uint32_t below; /* 0: off */
     float scale;
-    uint64_t seed;
-    uint32_t sample, step, word3;
+    struct counter counter;
 };
 
 static struct drop drop_of(const struct norm_desc *q, float p, const struct kstream *s, int i)
 {
-    struct drop r = {0};
-    if (!q->dropout || !(p > 0)) return r;
-    r.below = xd_drop_below(p);
-    r.scale = 1.0f / (1.0f - p);
-    r.seed = s->seed;
-    r.sample = s->sample0 + (uint32_t)i;
-    r.step = s->step;
-    r.word3 = (uint32_t)s->purpose << 16 | s->layer;
-    return r;
+    if (!q->dropout || !(p > 0)) return (struct drop){0};
+    return (struct drop){.below = xd_drop_below(p), .scale = 1.0f / (1.0f - p), .counter = counter_of(s, (uint32_t)i)};
 }
-
-enum { RUN = 64 }; /* elements whose mask is drawn at a time */
 
 /* factor[j] = 0 or scale for elements e0 .. e0 + RUN - 1 of the sample; e0 is a multiple of 4 */
-INLINE void mask_run(float *factor, uint32_t e0, const struct drop *d)
+INLINE void mask_run(float *restrict factor, int e0, const struct drop *d)
 {
-    uint32_t w[4][RUN / 4];
-    for (int l = 0; l < RUN / 4; l++) {
-        uint32_t a = e0 / 4 + (uint32_t)l, b = d->sample, c = d->step, e = d->word3;
-        philox4x32(&a, &b, &c, &e, (uint32_t)d->seed, (uint32_t)(d->seed >> 32));
-        w[0][l] = a, w[1][l] = b, w[2][l] = c, w[3][l] = e;
-    }
-    for (int l = 0; l < RUN / 4; l++)
-        for (int k = 0; k < 4; k++) factor[4 * l + k] = w[k][l] < d->below ? 0.0f : d->scale;
+    uint32_t bits[RUN];
+    const uint32_t below = d->below;
+    const float scale = d->scale;
+    cpu_philox(bits, RUN / 4, &d->counter, (uint32_t)e0 / 4);
+    for (int j = 0; j < RUN; j++) factor[j] = bits[j] < below ? 0.0f : scale;
 }
 
-/* mean and 1/std of every group of one sample */
-INLINE void stats_body(const struct norm_desc *q, const float *x, float *stats)
+/* A sample as rows of c values; made once a call. */
+struct view {
+    int rows, c, real, per, total;
+    uint16_t group[MAX_C], channel[MAX_C]; /* of value k of a row */
+};
+
+static void view_init(struct view *v, const struct norm_desc *q)
 {
-    int per = q->c / q->groups;
-    for (int g = 0; g < q->groups; g++) {
-        double sum = 0, sq = 0;
-        for (int p = 0; p < q->hw; p++)
-            for (int j = 0; j < per; j++) sum += x[(size_t)p * q->c + g * per + j];
-        double mean = sum / ((double)q->hw * per);
-        for (int p = 0; p < q->hw; p++)
-            for (int j = 0; j < per; j++) {
-                double v = x[(size_t)p * q->c + g * per + j] - mean;
-                sq += v * v;
+    assert(q->groups > 0 && q->c % q->groups == 0 && q->c <= MAX_C);
+    v->rows = q->hw;
+    v->c = v->real = q->c;
+    v->per = q->c / q->groups;
+    v->total = q->hw * q->c;
+    if (q->c < RUN && RUN % q->c == 0 && v->total % RUN == 0) {
+        v->c = RUN;
+        v->rows = v->total / RUN;
+    }
+    for (int k = 0; k < v->c; k++) {
+        v->channel[k] = (uint16_t)(k % v->real);
+        v->group[k] = (uint16_t)(v->channel[k] / v->per);
+    }
+}
+
+/* out[k] = sum over rows of x - shift, or of its square */
+INLINE void column_sums(const struct view *v, const float *x, const float *shift, const bool square, double *out)
+{
+    int k = 0;
+    for (; k + 8 <= v->c; k += 8) {
+        V8 s = V8_AT(shift + k);
+        double sum[8] = {0};
+        for (int r0 = 0; r0 < v->rows; r0 += BLOCK) {
+            int r1 = r0 + BLOCK < v->rows ? r0 + BLOCK : v->rows;
+            V8 part = {0};
+            for (int r = r0; r < r1; r++) {
+                V8 d = V8_AT(x + (size_t)r * v->c + k) - s;
+                part += square ? d * d : d;
             }
-        stats[2 * g] = (float)mean;
-        stats[2 * g + 1] = (float)(1.0 / sqrt(sq / ((double)q->hw * per) + q->eps));
+            for (int j = 0; j < 8; j++) sum[j] += part[j];
+        }
+        for (int j = 0; j < 8; j++) out[k + j] = sum[j];
     }
-}
-
-INLINE void fwd_body(const struct norm_desc *q, const float *x, const float *gamma, const float *beta,
-                     const struct drop *d, float *y, const float *stats)
-{
-    int per = q->c / q->groups, total = q->hw * q->c;
-    float factor[RUN];
-    for (int e0 = 0; e0 < total; e0 += RUN) {
-        int left = total - e0 < RUN ? total - e0 : RUN;
-        if (d->below) mask_run(factor, (uint32_t)e0, d);
-        for (int j = 0; j < left; j++) {
-            int k = (e0 + j) % q->c, g = k / per;
-            float v = (x[e0 + j] - stats[2 * g]) * (stats[2 * g + 1] * gamma[k]) + beta[k];
-            if (q->silu) v = xd_silu(v);
-            y[e0 + j] = d->below ? v * factor[j] : v;
+    for (; k < v->c; k++) {
+        out[k] = 0;
+        for (int r = 0; r < v->rows; r++) {
+            float d = x[(size_t)r * v->c + k] - shift[k];
+            out[k] += square ? d * d : d;
         }
     }
 }
+
+INLINE void group_sums(const struct view *v, int groups, const double *sum, double *out)
+{
+    for (int g = 0; g < groups; g++) out[g] = 0;
+    for (int k = 0; k < v->c; k++) out[v->group[k]] += sum[k];
+}
+
+/* Mean and 1/std of every group, in two passes. The first sums differences to the group's first value, so that a large common
+ * value costs no digits. shift and sum: room for v->c values each. */
+INLINE void stats_of(const struct view *v, float eps, int groups, const float *x, float *stats, float *shift,
+                     double *sum)
+{
+    double count = (double)v->total / groups, of[MAX_C];
+    for (int k = 0; k < v->c; k++) shift[k] = x[v->group[k] * v->per];
+    column_sums(v, x, shift, false, sum);
+    group_sums(v, groups, sum, of);
+    for (int g = 0; g < groups; g++) stats[2 * g] = (float)(of[g] / count + x[g * v->per]);
+    for (int k = 0; k < v->c; k++) shift[k] = stats[2 * v->group[k]];
+    column_sums(v, x, shift, true, sum);
+    group_sums(v, groups, sum, of);
+    for (int g = 0; g < groups; g++) stats[2 * g + 1] = (float)(1.0 / sqrt(of[g] / count + eps));
+}
+
+/* y = f((x - mean) * a + b) * factor over n values */
+INLINE void apply(const bool silu, const bool drop, const int n, const float *restrict x, const float *restrict mean,
+                  const float *restrict a, const float *restrict b, const float *restrict factor, float *restrict y)
+{
+    for (int j = 0; j < n; j++) {
+        float v = (x[j] - mean[j]) * a[j] + b[j];
+        if (silu) v = xd_silu(v);
+        y[j] = drop ? v * factor[j] : v;
+    }
+}
+
+INLINE void apply_all(const bool silu, const bool drop, const struct view *v, const struct drop *d, const float *x,
+                      const float *mean, const float *a, const float *b, float *y)
+{
+    float factor[RUN];
+    for (int e0 = 0; e0 < v->total; e0 += RUN) {
+        int end = e0 + RUN < v->total ? e0 + RUN : v->total;
+        if (drop) mask_run(factor, e0, d);
+        for (int e = e0; e < end;) {
+            int k = e % v->c, n = end - e < v->c - k ? end - e : v->c - k;
+            if (n == RUN) apply(silu, drop, RUN, x + e, mean + k, a + k, b + k, factor, y + e);
+            else apply(silu, drop, n, x + e, mean + k, a + k, b + k, factor + (e - e0), y + e);
+            e += n;
+        }
+    }
+}
+
+INLINE void forward_body(const struct norm_desc *q, const struct view *v, const float *x, const float *gamma,
+                         const float *beta, const struct drop *d, float *y, float *stats)
+{
+    float mean[MAX_C], a[MAX_C], b[MAX_C];
+    double sum[MAX_C];
+    stats_of(v, q->eps, q->groups, x, stats, mean, sum);
+    for (int k = 0; k < v->c; k++) {
+        int g = v->group[k], ch = v->channel[k];
+        mean[k] = stats[2 * g];
+        a[k] = stats[2 * g + 1] * gamma[ch];
+        b[k] = beta[ch];
+    }
+    if (q->silu && d->below) apply_all(true, true, v, d, x, mean, a, b, y);
+    else if (q->silu) apply_all(true, false, v, d, x, mean, a, b, y);
+    else if (d->below) apply_all(false, true, v, d, x, mean, a, b, y);
+    else apply_all(false, false, v, d, x, mean, a, b, y);
+}
+ISA_CLONES(forward,
+           (const struct norm_desc *q, const struct view *v, const float *x, const float *gamma, const float *beta,
+            const struct drop *d, float *y, float *stats),
+           (q, v, x, gamma, beta, d, y, stats))
 
 void cpu_group_norm_fwd(struct kdev *dev, const struct norm_desc *q, const float *x, const float *gamma,
                         const float *beta, float p, const struct kstream *s, float *y, float *stats)
 {
     (void)dev;
-    assert(q->groups > 0 && q->c % q->groups == 0);
+    struct view v;
+    view_init(&v, q);
     size_t per = (size_t)q->hw * q->c;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
         struct drop d = drop_of(q, p, s, i);
-        float *st = stats + (size_t)i * q->groups * 2;
-        stats_body(q, x + i * per, st);
-        fwd_body(q, x + i * per, gamma, beta, &d, y + i * per, st);
+        forward(q, &v, x + i * per, gamma, beta, &d, y + i * per, stats + (size_t)i * q->groups * 2);
     }
 }
 
-INLINE void bwd_body(const struct norm_desc *q, const float *x, const float *gamma, const float *beta,
-                     const struct drop *d, const float *stats, const float *dy, float *dx, bool acc, float *part)
+/* ---- backward -------------------------------------------------------------------------------------------------------------- */
+
+struct channel { /* per value of a row */
+    float mean[MAX_C], rstd[MAX_C], gamma[MAX_C], beta[MAX_C];
+    float sg[MAX_C], sb[MAX_C]; /* sums of dz * xhat and of dz, then the coefficients of xhat and of 1 in dx */
+};
+
+/* z = xhat * gamma + beta is the normalised value, dz its gradient */
+INLINE float dz_of(const bool silu, const bool drop, float xhat, float gamma, float beta, float dy, float factor)
 {
-    int per = q->c / q->groups, total = q->hw * q->c;
+    float dz = drop ? dy * factor : dy;
+    return silu ? dz * xd_silu_slope(xhat * gamma + beta) : dz;
+}
+
+INLINE void gather(const bool silu, const bool drop, const int n, struct channel *restrict c, int k,
+                   const float *restrict x, const float *restrict dy, const float *restrict factor,
+                   float *restrict keep)
+{
+    for (int j = 0; j < n; j++) {
+        float xhat = (x[j] - c->mean[k + j]) * c->rstd[k + j];
+        float dz = dz_of(silu, drop, xhat, c->gamma[k + j], c->beta[k + j], dy[j], factor[j]);
+        c->sg[k + j] += dz * xhat;
+        c->sb[k + j] += dz;
+        keep[j] = dz;
+    }
+}
+
+INLINE void gradient(const bool acc, const int n, const struct channel *restrict c, int k, const float *restrict x,
+                     const float *restrict dz, float *restrict dx)
+{
+    for (int j = 0; j < n; j++) {
+        float xhat = (x[j] - c->mean[k + j]) * c->rstd[k + j];
+        float v = c->rstd[k + j] * c->gamma[k + j] * dz[j] - c->sb[k + j] - xhat * c->sg[k + j];
+        dx[j] = acc ? dx[j] + v : v;
+    }
+}
+
+/* dz of a whole sample (kept) or of one run, and the sums over it where sum */
+INLINE void gather_run(const bool silu, const bool drop, const struct view *v, const struct drop *d, struct channel *c,
+                       int e0, const float *x, const float *dy, float *keep)
+{
     float factor[RUN];
-    float *sg = part, *sb = part + q->c; /* sums of dz * xhat and of dz, per channel */
-    for (int k = 0; k < 2 * q->c; k++) part[k] = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int e0 = 0; e0 < total; e0 += RUN) {
-            int left = total - e0 < RUN ? total - e0 : RUN;
-            if (d->below) mask_run(factor, (uint32_t)e0, d);
-            for (int j = 0; j < left; j++) {
-                int k = (e0 + j) % q->c, g = k / per;
-                float xhat = (x[e0 + j] - stats[2 * g]) * stats[2 * g + 1];
-                float dz = dy[e0 + j];
-                if (d->below) dz *= factor[j];
-                if (q->silu) dz *= xd_silu_slope(xhat * gamma[k] + beta[k]);
-                if (pass == 0) {
-                    sg[k] += dz * xhat;
-                    sb[k] += dz;
-                } else {
-                    double a = 0, b = 0;
-                    for (int c = g * per; c < (g + 1) * per; c++)
-                        a += (double)sg[c] * gamma[c], b += (double)sb[c] * gamma[c];
-                    float m = (float)(1.0 / ((double)per * q->hw));
-                    float v = stats[2 * g + 1] * (dz * gamma[k] - m * (float)b - xhat * (m * (float)a));
-                    dx[e0 + j] = acc ? dx[e0 + j] + v : v;
-                }
-            }
+    int end = e0 + RUN < v->total ? e0 + RUN : v->total;
+    if (drop) mask_run(factor, e0, d);
+    for (int e = e0; e < end;) {
+        int k = e % v->c, n = end - e < v->c - k ? end - e : v->c - k;
+        if (n == RUN) gather(silu, drop, RUN, c, k, x + e, dy + e, factor, keep);
+        else gather(silu, drop, n, c, k, x + e, dy + e, factor + (e - e0), keep + (e - e0));
+        e += n;
+    }
+}
+
+INLINE void gather_any(const struct norm_desc *q, const struct view *v, const struct drop *d, struct channel *c, int e0,
+                       const float *x, const float *dy, float *keep)
+{
+    if (q->silu && d->below) gather_run(true, true, v, d, c, e0, x, dy, keep);
+    else if (q->silu) gather_run(true, false, v, d, c, e0, x, dy, keep);
+    else if (d->below) gather_run(false, true, v, d, c, e0, x, dy, keep);
+    else gather_run(false, false, v, d, c, e0, x, dy, keep);
+}
+
+/* from the sums to the coefficients; part[c, 2 rows] gets this sample's share of dgamma and dbeta */
+INLINE void coefficients(const struct norm_desc *q, const struct view *v, struct channel *c, float *part)
+{
+    double a[MAX_C], b[MAX_C], m = (double)q->groups / v->total;
+    for (int k = 0; k < q->c; k++) {
+        float sg = 0, sb = 0;
+        for (int j = k; j < v->c; j += v->real) sg += c->sg[j], sb += c->sb[j];
+        part[k] = sg;
+        part[q->c + k] = sb;
+    }
+    for (int g = 0; g < q->groups; g++) {
+        a[g] = b[g] = 0;
+        for (int k = g * v->per; k < (g + 1) * v->per; k++) {
+            a[g] += (double)part[k] * c->gamma[k];
+            b[g] += (double)part[q->c + k] * c->gamma[k];
+        }
+    }
+    for (int k = 0; k < v->c; k++) {
+        c->sg[k] = (float)(m * a[v->group[k]]) * c->rstd[k];
+        c->sb[k] = (float)(m * b[v->group[k]]) * c->rstd[k];
+    }
+}
+
+INLINE void backward_body(const struct norm_desc *q, const struct view *v, const float *x, const float *gamma,
+                          const float *beta, const struct drop *d, const float *stats, const float *dy, float *dx,
+                          bool acc, float *part)
+{
+    struct channel c;
+    float kept[KEEP];
+    bool keep = v->total <= KEEP;
+    for (int k = 0; k < v->c; k++) {
+        int g = v->group[k], ch = v->channel[k];
+        c.mean[k] = stats[2 * g];
+        c.rstd[k] = stats[2 * g + 1];
+        c.gamma[k] = gamma[ch];
+        c.beta[k] = beta[ch];
+        c.sg[k] = c.sb[k] = 0;
+    }
+    for (int e0 = 0; e0 < v->total; e0 += RUN) gather_any(q, v, d, &c, e0, x, dy, keep ? kept + e0 : kept);
+    coefficients(q, v, &c, part);
+    struct channel again; /* sums of the second gathering, which nobody reads */
+    if (!keep) again = c;
+    for (int e0 = 0; e0 < v->total; e0 += RUN) {
+        int end = e0 + RUN < v->total ? e0 + RUN : v->total;
+        const float *dz = keep ? kept + e0 : kept;
+        if (!keep) gather_any(q, v, d, &again, e0, x, dy, kept);
+        for (int e = e0; e < end;) {
+            int k = e % v->c, n = end - e < v->c - k ? end - e : v->c - k;
+            if (n == RUN && acc) gradient(true, RUN, &c, k, x + e, dz, dx + e);
+            else if (n == RUN) gradient(false, RUN, &c, k, x + e, dz, dx + e);
+            else gradient(acc, n, &c, k, x + e, dz + (e - e0), dx + e);
+            e += n;
         }
     }
 }
+ISA_CLONES(backward,
+           (const struct norm_desc *q, const struct view *v, const float *x, const float *gamma, const float *beta,
+            const struct drop *d, const float *stats, const float *dy, float *dx, bool acc, float *part),
+           (q, v, x, gamma, beta, d, stats, dy, dx, acc, part))
 
 void cpu_group_norm_bwd(struct kdev *dev, const struct norm_desc *q, const float *x, const float *gamma,
                         const float *beta, float p, const struct kstream *s, const float *stats, const float *dy,
                         float *dx, bool acc_dx, float *dgamma, float *dbeta, float *ws)
 {
     (void)dev;
+    struct view v;
+    view_init(&v, q);
     size_t per = (size_t)q->hw * q->c;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
         struct drop d = drop_of(q, p, s, i);
-        bwd_body(q, x + i * per, gamma, beta, &d, stats + (size_t)i * q->groups * 2, dy + i * per, dx + i * per, acc_dx,
-                 ws + (size_t)i * 2 * q->c);
+        backward(q, &v, x + i * per, gamma, beta, &d, stats + (size_t)i * q->groups * 2, dy + i * per, dx + i * per,
+                 acc_dx, ws + (size_t)i * 2 * q->c);
     }
+    /* sums over samples first, so that the running total is rounded once per call and not once per sample */
+    float *total = ws;
+    for (int i = 1; i < q->n; i++)
+        for (int k = 0; k < 2 * q->c; k++) total[k] += ws[(size_t)i * 2 * q->c + k];
     for (int k = 0; k < q->c; k++) {
-        float a = 0, b = 0;
-        for (int i = 0; i < q->n; i++) {
-            a += ws[(size_t)i * 2 * q->c + k];
-            b += ws[(size_t)i * 2 * q->c + q->c + k];
-        }
-        if (dgamma) dgamma[k] += a;
-        if (dbeta) dbeta[k] += b;
+        if (dgamma) dgamma[k] += total[k];
+        if (dbeta) dbeta[k] += total[q->c + k];
     }
 }

@@ -6,8 +6,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/xd.h"
 
-#pragma GCC optimize("O3")
-
 /* FLAT(name, (parameters), (arguments), statement for element i): body over [lo, hi), clones, and a driver name_all(count, ...) */
 #define FLAT(name, params, args, stmt)                                                                                 \
     INLINE void name##_body params                                                                                     \

@@ -4,8 +4,6 @@
 
 #include "kernels/cpu/cpu.h"
 
-#pragma GCC optimize("O3")
-
 /* ---- attention: channel (head * ch + j) * 3 + {q, k, v} of every pixel <-> three tensors [n, heads, hw, ch] --------------- */
 
 void cpu_qkv_split(struct kdev *d, const float *qkv, float *q, float *k, float *v, int n, int hw, int heads, int ch)
