@@ -23,11 +23,12 @@ for kind in output loss gradient 'gradient of x' 'noise level' 'teacher evaluate
     has "a disturbed $kind is noticed" "caught  $kind  "
 done
 
-# One byte of data at a time: the last tensor of these files is a gradient, a loss, a distance.
-damage() { # FILE: flips the top bits of its last value
+# One bit of data at a time, the exponent's highest: the last tensor of these files is a gradient, a loss, a distance.
+damage() { # FILE: in its last value
     mkdir -p "$TMP/d" && rm -f "$TMP/d/"* && cp "$V/$1" "$TMP/d/x.safetensors" && chmod u+w "$TMP/d/x.safetensors"
     size=$(wc -c < "$TMP/d/x.safetensors")
-    printf '\100' | dd of="$TMP/d/x.safetensors" bs=1 seek=$((size - 1)) conv=notrunc 2> /dev/null
+    was=$(tail -c 1 "$TMP/d/x.safetensors" | od -An -tu1 | tr -d ' ')
+    printf "\\$(printf %o $((was ^ 64)))" | dd of="$TMP/d/x.safetensors" bs=1 seek=$((size - 1)) conv=notrunc 2> /dev/null
 }
 for f in edm_loss ect_loss_main frechet; do
     damage $f.safetensors
