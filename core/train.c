@@ -88,11 +88,11 @@ err_t train_net_config(const struct spec *s, const struct dataset *data, struct 
     return ERR_OK;
 }
 
-/* An EMA list's identity text names one decay function an item: "std05=power(std=0.05)@1,...". */
-static int count_emas(const char *id)
+/* The setting's text is a list of name=function, separated by blanks. */
+static int count_emas(const char *text)
 {
     int n = 0;
-    for (; *id; id++) n += *id == '@';
+    for (; *text; text++) n += *text != ' ' && (text[1] == ' ' || !text[1]);
     return n;
 }
 

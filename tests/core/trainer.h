@@ -104,10 +104,17 @@ static inline void toy_data_free(struct dataset *d)
 
 static inline void toy_spec(struct spec *s)
 {
-    static const char *const set[][2] = {{"data", "toy"},     {"sigma_data", "0"},  {"net.width", "8"},
-                                         {"net.mult", "1,1"}, {"net.blocks", "1"},  {"net.attn", "4"},
-                                         {"batch", "6"},      {"iters", "12"},      {"log.every", "4"},
-                                         {"ckpt.every", "5"}, {"ema", "beta9,mean"}};
+    static const char *const set[][2] = {{"data", "toy"},
+                                         {"sigma_data", "0"},
+                                         {"net.width", "8"},
+                                         {"net.mult", "1,1"},
+                                         {"net.blocks", "1"},
+                                         {"net.attn", "4"},
+                                         {"batch", "6"},
+                                         {"iters", "12"},
+                                         {"log.every", "4"},
+                                         {"ckpt.every", "5"},
+                                         {"ema", "beta9=a@1 mean=b@1"}};
     spec_defaults(s);
     for (size_t i = 0; i < ARRAY_LEN(set); i++) {
         if (spec_set(s, set[i][0], set[i][1])) abort();

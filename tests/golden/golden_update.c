@@ -168,11 +168,11 @@ void check_optim(struct gfile *f)
         char expr[160];
         double ref = json_num(lr, "ref_lr", 0), batches = json_num(lr, "ref_batches", 0);
         int batch = (int)json_num(lr, "batch_size", 1);
-        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{lr=%.17g,decay=%.17g}", ref, batches);
+        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=%.17g}", ref, batches);
         check_lr(f, "value", expr, batch);
-        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{lr=%.17g,decay=%.17g,rampup=10000}", ref, batches);
+        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=%.17g,rampup=10000}", ref, batches);
         if (has_tensor(f, "lr/value_rampup10kimg")) check_lr(f, "value_rampup10kimg", expr, batch);
-        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{lr=%.17g,decay=0}", ref);
+        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=0}", ref);
         if (has_tensor(f, "lr/value_decay0")) check_lr(f, "value_decay0", expr, batch);
     }
     mem_free(p0);
@@ -349,7 +349,7 @@ void check_ema(struct gfile *f)
     if (has_tensor(f, "ema_edm_norampup/out")) check_halflife(f, "ema_edm_norampup", expr, params, k, n, (int)batch);
     if (has_tensor(f, "ema_imgnet_online/out"))
         check_constant(f, "ema_imgnet_online", 0.9999, params, k, n, (int)batch);
-    snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g,ramp=%.17g,after=true}",
+    snprintf(expr, sizeof expr, "ect.ema.halflife_after{img=%.17g,ramp=%.17g}",
              json_num(imgnet, "halflife_Mimg", 0) * 1e6, json_num(imgnet, "rampup_ratio", 0));
     if (has_tensor(f, "ema_imgnet_halflife/out"))
         check_halflife(f, "ema_imgnet_halflife", expr, params, k, n, (int)batch);
