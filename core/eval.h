@@ -16,29 +16,35 @@ struct eval_request {
     struct sampler_config sampler;
     int64_t samples;
     uint64_t seed; /* block */
-    bool shifted;  /* ECMPrecond's evaluation form of the preconditioning (sigma_min shift): sampler ect; off for EDM's solvers */
-    bool cond;     /* labels drawn from the data set's distribution */
+    bool
+        shifted; /* ECMPrecond's evaluation form of the preconditioning (sigma_min shift): sampler ect; off for EDM's solvers */
+    bool cond; /* labels drawn from the data set's distribution */
 };
-/* Canonical text "key=value\n..." of everything that identifies the evaluator (not run, step, weights), and its hash. */
+/* Adds to canon the canonical text "key=value\n..." of everything that identifies the evaluator (not run, step, weights); sha is its hash. */
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT]);
 
 struct eval;
 /* Prepares programs, extractor and reference statistics for one network on one data set. */
-err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev) MUST_USE;
+err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k,
+               struct kdev *dev) MUST_USE;
 void eval_free(struct eval *e);
 struct eval_value {
-    double value, seconds, flops;
+    double value;
+    double seconds,
+        flops; /* its share of the pass (sampling divided by n) and its own work: sums over requests are what really ran */
     int nfe; /* counted */
 };
 /* One pass of sampling serves all metrics of requests that share sampler, samples and seed: n requests, all such. */
 err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
                void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx) MUST_USE;
-/* Generates images [n, h, w, c] uint8 (metric quantisation) or float64 in *x, for seeds index[]. */
-err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index, int n,
-                   double *out) MUST_USE;
-/* Controls by the same evaluators: real half against the other half; a Gaussian with the data's pixel moments. */
+/* Images [n, h, w, c] float64, as the sampler leaves them, of the samples index[] of a seed block. */
+err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index,
+                   int n, double *out) MUST_USE;
+/* Controls by the same evaluators: real half against the other half (a random split; samples is not used); `samples` draws, quantised, of a
+ * Gaussian with the data's pixel moments, against the data. */
 enum eval_control { CONTROL_REAL_HALF, CONTROL_GAUSSIAN };
-err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, int64_t samples, uint64_t seed, double *out) MUST_USE;
+err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, int64_t samples, uint64_t seed,
+                   double *out) MUST_USE;
 /* Index in the data set of the nearest training image (L2 in pixels) of each sample. */
 void eval_nearest(const struct dataset *d, const double *x, int n, int32_t *index);
 
