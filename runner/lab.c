@@ -1,0 +1,59 @@
+#include "runner/lab.h"
+
+#include <string.h>
+
+#include "core/train.h"
+
+static err_t host_predict(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params)
+{
+    struct dataset *d;
+    struct train_cost cost;
+    TRY(lab_data(ctx, s->data.s, &d));
+    TRY(train_predict(s, d, &cost));
+    *flops_total = *flops_executed = cost.flops_executed;
+    *params = (double)cost.params;
+    return ERR_OK;
+}
+
+static err_t host_data_info(void *ctx, const char *name, int *dim, double *rms)
+{
+    struct dataset *d;
+    TRY(lab_data(ctx, name, &d));
+    *dim = d->h * d->w * d->c;
+    *rms = d->rms;
+    return ERR_OK;
+}
+
+void lab_init(struct lab *b, struct ledger *ledger)
+{
+    *b = (struct lab){.ledger = ledger, .host = {.ctx = b, .predict = host_predict, .data_info = host_data_info}};
+}
+
+void lab_done(struct lab *b)
+{
+    for (int i = 0; i < b->ndata; i++) dataset_free(b->data[i]);
+    ledger_close(b->ledger);
+    *b = (struct lab){.ndata = 0};
+}
+
+err_t lab_data(struct lab *b, const char *name, struct dataset **d)
+{
+    for (int i = 0; i < b->ndata; i++)
+        if (!strcmp(b->data[i]->name, name)) {
+            *d = b->data[i];
+            return ERR_OK;
+        }
+    if (b->ndata == LAB_DATA) return fail(ERR_FAILED, "more than %d data sets in one script", LAB_DATA);
+    TRY(dataset_open(d, name));
+    b->data[b->ndata++] = *d;
+    return ERR_OK;
+}
+
+void run_id_of(const char *config_hash, int replicate, char id[RUN_ID_TEXT])
+{
+    char text[SHA256_TEXT + 16], hex[SHA256_TEXT];
+    int n = snprintf(text, sizeof text, "%s:%d", config_hash, replicate);
+    sha256_text(text, (size_t)n, hex);
+    memcpy(id, hex, RUN_ID_TEXT - 1);
+    id[RUN_ID_TEXT - 1] = 0;
+}

@@ -1,0 +1,23 @@
+/* lab: what every part of the program works with: an open ledger, the data sets in use, and the answers a script may ask for. */
+#ifndef RUNNER_LAB_H
+#define RUNNER_LAB_H
+
+#include "core/io/dataset.h"
+#include "db/ledger.h"
+#include "lua/script.h"
+
+enum { LAB_DATA = 8 };
+struct lab {
+    struct ledger *ledger; /* NULL: a dry run without one */
+    struct dataset *data[LAB_DATA];
+    int ndata;
+    struct script_host host; /* for script_open; ctx is this lab, which must not move */
+};
+void lab_init(struct lab *b, struct ledger *ledger);
+void lab_done(struct lab *b);                                                       /* closes the ledger too */
+err_t lab_data(struct lab *b, const char *name, struct dataset **d) MUST_USE; /* opened once, owned by the lab */
+
+/* The id of replicate k of a configuration, as the ledger makes it. */
+void run_id_of(const char *config_hash, int replicate, char id[RUN_ID_TEXT]);
+
+#endif
