@@ -4,6 +4,7 @@
 #define RUNNER_EVALS_H
 
 #include "core/eval.h"
+#include "db/query.h"
 #include "runner/lab.h"
 
 struct eval_item {

@@ -257,11 +257,19 @@ err_t plan_write(struct plan *p, const char *path, const char *const *sets, int 
 
 /* ---- what is there ------------------------------------------------------------------------------------------------------- */
 
-static bool kept_step(const struct table *t, int64_t step)
+/* Is there a checkpoint file of that step? Rows tell which there were, the directory which are left. */
+static bool kept_step(struct ledger *l, const char *run, const struct table *t, int64_t step)
 {
-    for (int r = 0; r < t->nrows; r++)
-        if ((int64_t)table_at(t, r, 0)->num == step) return true;
-    return false;
+    char *dir = ledger_run_dir(l, run);
+    bool kept = false;
+    for (int r = 0; r < t->nrows && !kept; r++) {
+        if ((int64_t)table_at(t, r, 0)->num != step) continue;
+        char *file = mem_printf("%s/%s", dir, table_at(t, r, 1)->text);
+        kept = file_exists(file);
+        mem_free(file);
+    }
+    mem_free(dir);
+    return kept;
 }
 
 /* Of a finished run: evaluations that the ledger lacks, with and without a checkpoint to compute them from. */
@@ -275,9 +283,9 @@ static err_t read_evals(struct plan *p, struct job *j)
     for (int i = 0; i < all->n; i++) {
         const struct eval_item *x = &all->v[i];
         if (ledger_has_eval(l, j->id, x->step, x->weights, x->sha)) continue;
-        if (!asked) TRY(query(l, &t, "SELECT DISTINCT step FROM v_checkpoint WHERE run = ?", "s", j->id));
+        if (!asked) TRY(query(l, &t, "SELECT step, file FROM v_checkpoint WHERE run = ?", "s", j->id));
         asked = true;
-        if (kept_step(&t, x->step)) j->evals_missing++;
+        if (kept_step(l, j->id, &t, x->step)) j->evals_missing++;
         else j->evals_lost++;
     }
     if (asked) table_done(&t);

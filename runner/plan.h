@@ -10,6 +10,7 @@
 #define RUNNER_PLAN_H
 
 #include "core/train.h"
+#include "db/query.h"
 #include "runner/evals.h"
 #include "runner/lab.h"
 
