@@ -14,7 +14,8 @@ const struct command cmd_run = {
     .min_pos = 1,
     .max_pos = 1,
     .opts = run_opts,
-    .more = "Runs that are done are left alone; a changed training setting trains only its cell; a changed evaluation setting\n"
+    .more = "Runs that are done are left alone; a changed training setting trains only its cell; a changed evaluation "
+            "setting\n"
             "only evaluates. Ctrl-C stops with checkpoints (exit 75) and the same command goes on.\n"
             "Exit 3: some runs failed or diverged; the others are done.",
     .run = run_script};

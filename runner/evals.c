@@ -29,7 +29,8 @@ err_t eval_step(const char *at, int64_t iters, int64_t *step)
     } else if (int_parse(at, step) && *step >= 1 && *step <= iters) {
         return ERR_OK;
     }
-    return fail(ERR_USAGE, "eval.at: %s is neither a percentage in 0..100%% nor a step in 1..%lld", at, (long long)iters);
+    return fail(ERR_USAGE, "eval.at: %s is neither a percentage in 0..100%% nor a step in 1..%lld", at,
+                (long long)iters);
 }
 
 static err_t check_metric(const char *metric)
@@ -38,27 +39,31 @@ static err_t check_metric(const char *metric)
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
         if (!strcmp(metric, known[i])) return ERR_OK;
     if (!strncmp(metric, "fid", 3) || !strcmp(metric, "fd_dinov2"))
-        return fail(ERR_NO_DATA,
-                    "%s needs the weights of its extractor (%s), which this version does not read; use fd_random or fd_pixel, "
-                    "which are other numbers with other names",
-                    metric, metric[1] == 'i' ? "Inception-v3" : "DINOv2 ViT-L/14");
+        return fail(
+            ERR_NO_DATA,
+            "%s needs the weights of its extractor (%s), which this version does not read; use fd_random or fd_pixel, "
+            "which are other numbers with other names",
+            metric, metric[1] == 'i' ? "Inception-v3" : "DINOv2 ViT-L/14");
     const char *near = nearest_name(metric, known, ARRAY_LEN(known));
     if (near) return fail(ERR_USAGE, "eval.metrics: unknown metric %s; did you mean %s?", metric, near);
     return fail(ERR_USAGE, "eval.metrics: unknown metric %s (known: fd_pixel, fd_random)", metric);
 }
 
-err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric, int nfe)
+err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric,
+                        int nfe)
 {
     bool ect = !strcmp(e->eval_sampler.s, "ect");
     TRY(check_metric(metric));
     if (!strcmp(e->eval_sampler.s, "heun") && nfe % 2 == 0)
         return fail(ERR_USAGE, "eval.nfe: heun takes 2 * steps - 1 evaluations, so %d cannot be", nfe);
-    *q = (struct eval_request){.samples = e->eval_samples, .seed = (uint64_t)e->eval_seed, .shifted = ect, .cond = run->net_cond};
+    *q = (struct eval_request){
+        .samples = e->eval_samples, .seed = (uint64_t)e->eval_seed, .shifted = ect, .cond = run->net_cond};
     snprintf(q->metric, sizeof q->metric, "%s", metric);
     sampler_defaults(&q->sampler, e->eval_sampler.s, nfe);
     if (!ect) return ERR_OK;
     if (nfe - 1 > e->eval_mid_t.n)
-        return fail(ERR_USAGE, "eval.nfe: %d steps need %d noise levels in eval.mid_t, which has %d", nfe, nfe - 1, e->eval_mid_t.n);
+        return fail(ERR_USAGE, "eval.nfe: %d steps need %d noise levels in eval.mid_t, which has %d", nfe, nfe - 1,
+                    e->eval_mid_t.n);
     q->sampler.nmid = nfe - 1;
     for (int i = 0; i < nfe - 1; i++) q->sampler.mid_t[i] = e->eval_mid_t.v[i];
     return ERR_OK;
@@ -67,12 +72,13 @@ err_t eval_request_init(struct eval_request *q, const struct spec *run, const st
 static bool has_item(const struct eval_list *l, const struct eval_item *x)
 {
     for (int i = 0; i < l->n; i++)
-        if (l->v[i].step == x->step && !strcmp(l->v[i].weights, x->weights) && !strcmp(l->v[i].sha, x->sha)) return true;
+        if (l->v[i].step == x->step && !strcmp(l->v[i].weights, x->weights) && !strcmp(l->v[i].sha, x->sha))
+            return true;
     return false;
 }
 
-static err_t add_item(struct eval_list *l, const struct spec *run, const struct spec *e, const struct dataset *data, int64_t step,
-                      const char *metric, int nfe)
+static err_t add_item(struct eval_list *l, const struct spec *run, const struct spec *e, const struct dataset *data,
+                      int64_t step, const char *metric, int nfe)
 {
     struct eval_item x = {.step = step};
     struct text canon = {0};
@@ -193,8 +199,9 @@ err_t sampling_load(struct sampling *s, const char *ckpt_dir, int64_t step, cons
 
 static bool same_samples(const struct eval_item *a, const struct eval_item *b)
 {
-    return a->step == b->step && !strcmp(a->weights, b->weights) && a->q.samples == b->q.samples && a->q.seed == b->q.seed &&
-           a->q.shifted == b->q.shifted && a->q.cond == b->q.cond && !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
+    return a->step == b->step && !strcmp(a->weights, b->weights) && a->q.samples == b->q.samples &&
+           a->q.seed == b->q.seed && a->q.shifted == b->q.shifted && a->q.cond == b->q.cond &&
+           !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
 }
 
 enum { EVAL_TOGETHER = 8 };
@@ -216,7 +223,9 @@ static err_t run_group(struct lab *b, struct sampling *s, const char *run_id, co
     err_t err = sampling_load(s, ckpt, l->v[first].step, l->v[first].weights);
     mem_free(ckpt);
     mem_free(dir);
-    if (err) return fail_in(err, "evaluation at step %lld with weights %s", (long long)l->v[first].step, l->v[first].weights);
+    if (err)
+        return fail_in(err, "evaluation at step %lld with weights %s", (long long)l->v[first].step,
+                       l->v[first].weights);
     TRY(eval_run(s->eval, s->params, q, n, v, NULL, NULL));
     for (int k = 0; k < n; k++) {
         const struct eval_item *x = &l->v[item[k]];
@@ -238,7 +247,8 @@ static err_t run_group(struct lab *b, struct sampling *s, const char *run_id, co
     return ERR_OK;
 }
 
-err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l, const struct eval_watch *w)
+err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l,
+                const struct eval_watch *w)
 {
     bool *done = mem_array((size_t)l->n + 1, sizeof *done);
     char *missing = NULL;
@@ -293,7 +303,8 @@ static void control_identity(const struct eval_item *x, const char *name, const 
 static bool speaks_for_control(const struct eval_list *l, int i)
 {
     for (int k = 0; k < i; k++)
-        if (!strcmp(l->v[k].q.metric, l->v[i].q.metric) && l->v[k].q.samples == l->v[i].q.samples && l->v[k].q.seed == l->v[i].q.seed)
+        if (!strcmp(l->v[k].q.metric, l->v[i].q.metric) && l->v[k].q.samples == l->v[i].q.samples &&
+            l->v[k].q.seed == l->v[i].q.seed)
             return false;
     return true;
 }

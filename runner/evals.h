@@ -21,16 +21,19 @@ struct eval_list {
 void eval_list_done(struct eval_list *l);
 /* Adds the items of one evaluation set (the EVAL settings of e) for a run of `run`'s TRAIN settings. Items already there are not
  * added again. ERR_NO_DATA for metrics whose extractor is missing; ERR_USAGE for unknown ones. */
-err_t eval_list_add(struct eval_list *l, const struct spec *run, const struct spec *e, const struct dataset *data) MUST_USE;
+err_t eval_list_add(struct eval_list *l, const struct spec *run, const struct spec *e,
+                    const struct dataset *data) MUST_USE;
 /* Of every cell of the script with this configuration. */
-err_t eval_list_of(struct eval_list *l, const struct script *s, const char *config_hash, const struct dataset *data) MUST_USE;
+err_t eval_list_of(struct eval_list *l, const struct script *s, const char *config_hash,
+                   const struct dataset *data) MUST_USE;
 /* Keeps what the ledger does not have yet. */
 void eval_list_missing(struct eval_list *l, struct ledger *ledger, const char *run_id);
 /* "25%", "100%" or a number of steps, of a run of iters steps. */
 err_t eval_step(const char *at, int64_t iters, int64_t *step) MUST_USE;
 /* Steps whose checkpoints evaluations need, ascending; at most cap. */
 int eval_list_steps(const struct eval_list *l, int64_t *steps, int cap);
-err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric, int nfe) MUST_USE;
+err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric,
+                        int nfe) MUST_USE;
 
 /* Controls of a data set that the list's metrics should have: real half against half, Gaussian. */
 err_t controls_run(struct lab *b, struct eval *e, const struct dataset *d, const struct eval_list *l) MUST_USE;
@@ -60,6 +63,7 @@ struct eval_watch { /* asked and told between evaluations; any may be NULL */
 };
 /* Computes every item of the list and writes it to the ledger at once. ERR_INTERRUPTED when asked to stop. An item whose checkpoint
  * was not kept is ERR_NOT_FOUND, after all others were done. */
-err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l, const struct eval_watch *w) MUST_USE;
+err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l,
+                const struct eval_watch *w) MUST_USE;
 
 #endif

@@ -20,7 +20,7 @@ static err_t host_data_info(void *ctx, const char *name, int *dim, double *rms)
     struct dataset *d;
     TRY(lab_data(ctx, name, &d));
     *dim = d->h * d->w * d->c;
-    *rms = d->rms;
+    *rms = d->std;
     return ERR_OK;
 }
 

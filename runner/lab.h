@@ -14,7 +14,7 @@ struct lab {
     struct script_host host; /* for script_open; ctx is this lab, which must not move */
 };
 void lab_init(struct lab *b, struct ledger *ledger);
-void lab_done(struct lab *b);                                                       /* closes the ledger too */
+void lab_done(struct lab *b);                                                 /* closes the ledger too */
 err_t lab_data(struct lab *b, const char *name, struct dataset **d) MUST_USE; /* opened once, owned by the lab */
 
 /* The id of replicate k of a configuration, as the ledger makes it. */

@@ -1,5 +1,5 @@
-#include "db/query.h"
 #include "runner/pictures.h"
+#include "db/query.h"
 
 #include <string.h>
 
@@ -59,7 +59,8 @@ bool pictures_missing(struct ledger *l, const char *run_id, const struct script_
     return false;
 }
 
-static err_t put_picture(struct lab *b, const char *run_id, const char *role, const uint8_t *px, const struct dataset *d)
+static err_t put_picture(struct lab *b, const char *run_id, const char *role, const uint8_t *px,
+                         const struct dataset *d)
 {
     void *png;
     size_t size;
@@ -77,13 +78,14 @@ static void pick(const struct dataset *d, const int32_t *index, uint8_t *px)
     for (int i = 0; i < PICTURE_IMAGES; i++) memcpy(px + (size_t)i * per, d->pixels + (size_t)index[i] * per, per);
 }
 
-static err_t draw(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir, const struct picture *p, double *x,
-                  uint8_t *px)
+static err_t draw(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir, const struct picture *p,
+                  double *x, uint8_t *px)
 {
     const struct dataset *d = s->data;
     int32_t index[PICTURE_IMAGES];
     uint32_t seeds[PICTURE_IMAGES];
-    for (int i = 0; i < PICTURE_IMAGES; i++) index[i] = (int32_t)((int64_t)i * d->n / PICTURE_IMAGES), seeds[i] = (uint32_t)i;
+    for (int i = 0; i < PICTURE_IMAGES; i++)
+        index[i] = (int32_t)((int64_t)i * d->n / PICTURE_IMAGES), seeds[i] = (uint32_t)i;
     if (!p->eval) {
         pick(d, index, px);
         return put_picture(b, run_id, p->role, px, d);
@@ -100,7 +102,8 @@ static err_t draw(struct lab *b, struct sampling *s, const char *run_id, const c
     return put_picture(b, run_id, p->nearest, px, d);
 }
 
-err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir, const struct script_cell *c)
+err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir,
+                   const struct script_cell *c)
 {
     struct picture p[PICTURES];
     const struct dataset *d = s->data;

@@ -7,7 +7,8 @@
 
 enum { PICTURE_IMAGES = 64, PICTURE_COLS = 8, PICTURE_GAP = 2 };
 bool pictures_missing(struct ledger *l, const char *run_id, const struct script_cell *c);
-err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir, const struct script_cell *c) MUST_USE;
+err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir,
+                   const struct script_cell *c) MUST_USE;
 /* A grid of n images [h, w, c] as a PNG in memory (mem_free). */
 err_t picture_png(const uint8_t *px, int n, int h, int w, int c, void **png, size_t *size) MUST_USE;
 

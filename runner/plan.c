@@ -38,8 +38,8 @@ static err_t add_job(struct plan *p, int cell, int k, int depth, int *index)
     if (c->parent >= 0) {
         const struct script_cell *up = script_cell_at(p->script, c->parent);
         if (k > up->replicates)
-            return fail(ERR_USAGE, "%s, cell %s: replicate %d starts from replicate %d of %s, which has %d", c->sweep, c->cell, k,
-                        k, up->sweep, up->replicates);
+            return fail(ERR_USAGE, "%s, cell %s: replicate %d starts from replicate %d of %s, which has %d", c->sweep,
+                        c->cell, k, k, up->sweep, up->replicates);
         TRY(add_job(p, c->parent, k, depth + 1, &j.parent));
     }
     if (p->njobs == p->cap) {
@@ -67,8 +67,8 @@ static err_t check_evals(struct plan *p, int cell)
         for (size_t i = 0; i < n; i++) known |= !strcmp(names[i], want);
         if (known) continue;
         near = nearest_name(want, names, n);
-        return fail(ERR_USAGE, "%s, cell %s: eval.ema = %s, but the run has no such EMA; did you mean %s?", c->sweep, c->cell, want,
-                    near ? near : names[n - 1]);
+        return fail(ERR_USAGE, "%s, cell %s: eval.ema = %s, but the run has no such EMA; did you mean %s?", c->sweep,
+                    c->cell, want, near ? near : names[n - 1]);
     }
     return ERR_OK;
 }
@@ -157,10 +157,13 @@ static err_t check_fingerprints(struct ledger *l, const struct script_cell *c, c
             char *key = mem_printf("function:%.*s", (int)(values - id - 1), id + 1);
             char *text = mem_printf("%.*s", (int)(line + n - values - 1), values + 1);
             struct table t = {0};
-            err_t err = query(l, &t, "SELECT run FROM v_provenance WHERE key = ? AND value <> ? LIMIT 1", "ss", key, text);
+            err_t err =
+                query(l, &t, "SELECT run FROM v_provenance WHERE key = ? AND value <> ? LIMIT 1", "ss", key, text);
             if (!err && t.nrows)
-                err = fail(ERR_FAILED, "%s, cell %s: %s gives other values than when run %s was made; give it another version or name",
-                           c->sweep, c->cell, key, table_at(&t, 0, 0)->text);
+                err = fail(
+                    ERR_FAILED,
+                    "%s, cell %s: %s gives other values than when run %s was made; give it another version or name",
+                    c->sweep, c->cell, key, table_at(&t, 0, 0)->text);
             if (!err) table_done(&t);
             if (!err && write) err = ledger_provenance(l, run_id, key, text);
             mem_free(key);

@@ -14,7 +14,16 @@
 #include "runner/evals.h"
 #include "runner/lab.h"
 
-enum job_state { JOB_WAIT, JOB_ACTIVE, JOB_ELSEWHERE, JOB_FINISHED, JOB_FAILED, JOB_DIVERGED, JOB_INTERRUPTED, JOB_BLOCKED };
+enum job_state {
+    JOB_WAIT,
+    JOB_ACTIVE,
+    JOB_ELSEWHERE,
+    JOB_FINISHED,
+    JOB_FAILED,
+    JOB_DIVERGED,
+    JOB_INTERRUPTED,
+    JOB_BLOCKED
+};
 enum job_need { NEED_NOTHING, NEED_EVALS, NEED_TRAINING };
 
 struct job {
@@ -40,12 +49,13 @@ struct plan {
     struct eval_list *evals; /* [ncells]: what each cell's runs should have */
     int ncells;
     bool look_only; /* a dry run: nothing is written, not even that a run's process is gone */
-    char *dir; /* the script's directory, for git */
+    char *dir;      /* the script's directory, for git */
 };
 
 /* Opens the script (text NULL: reads path) and lists its jobs. Nothing is written. */
 err_t plan_open(struct plan *p, struct lab *lab, const char *path, const char *const *sets, int nsets) MUST_USE;
-err_t plan_open_recipe(struct plan *p, struct lab *lab, const char *recipe, const char *const *sets, int nsets) MUST_USE;
+err_t plan_open_recipe(struct plan *p, struct lab *lab, const char *recipe, const char *const *sets,
+                       int nsets) MUST_USE;
 void plan_close(struct plan *p);
 /* Writes script, sweeps, configurations, runs and trials, in one transaction. */
 err_t plan_write(struct plan *p, const char *path, const char *const *sets, int nsets) MUST_USE;

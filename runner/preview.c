@@ -10,14 +10,14 @@
 struct row { /* of a cell */
     const struct script_cell *c;
     int done, failed, missing, other, evals;
-    double flops, total, seconds, bytes, nominal; /* of what is left to train; total: with ancestors, one replicate */
+    double own, total;            /* FLOPs of one run; with its ancestors */
+    double flops, seconds, bytes; /* of what is left to train */
 };
 
 /* Images per second of the latest done run here with the same network, target and batch; NaN if there is none. */
 static err_t speed_of(struct plan *p, const struct script_cell *c, double *ips)
 {
     struct table t = {0};
-    struct text net = {0};
     char cpu[256];
     *ips = NAN;
     if (!p->lab->ledger) return ERR_OK;
@@ -25,15 +25,16 @@ static err_t speed_of(struct plan *p, const struct script_cell *c, double *ips)
     static const char *const keys[] = {"net.width", "net.mult", "net.blocks", "net.attn"};
     struct text v[4] = {{0}};
     for (int i = 0; i < 4; i++) spec_get(&c->spec, spec_find(keys[i]), &v[i]);
-    err_t err = query(p->lab->ledger, &t,
-                      "SELECT r.images_per_s FROM v_run r JOIN v_provenance m ON m.run = r.run AND m.key = 'cpu' AND m.value = ?"
-                      " WHERE r.status = 'done' AND r.images_per_s > 0 AND 7 = (SELECT count(*) FROM v_param q WHERE q.run = r.run AND"
-                      " (q.key, q.text) IN (VALUES ('net.width', ?), ('net.mult', ?), ('net.blocks', ?), ('net.attn', ?),"
-                      " ('data', ?), ('target', ?))) + 1 ORDER BY r.started DESC LIMIT 1",
-                      "sssssss", cpu, text_str(&v[0]), text_str(&v[1]), text_str(&v[2]), text_str(&v[3]), c->spec.data.s,
-                      c->spec.target.s);
+    err_t err = query(
+        p->lab->ledger, &t,
+        "SELECT r.images_per_s FROM v_run r JOIN v_provenance m ON m.run = r.run AND m.key = 'cpu' AND m.value = ?"
+        " WHERE r.status = 'done' AND r.images_per_s > 0 AND 6 = (SELECT count(*) FROM v_param q WHERE q.run = r.run "
+        "AND"
+        " (q.key, q.text) IN (VALUES ('net.width', ?), ('net.mult', ?), ('net.blocks', ?), ('net.attn', ?),"
+        " ('data', ?), ('target', ?))) ORDER BY r.started DESC LIMIT 1",
+        "sssssss", cpu, text_str(&v[0]), text_str(&v[1]), text_str(&v[2]), text_str(&v[3]), c->spec.data.s,
+        c->spec.target.s);
     for (int i = 0; i < 4; i++) text_done(&v[i]);
-    text_done(&net);
     if (err) return err;
     if (t.nrows) *ips = table_at(&t, 0, 0)->num;
     table_done(&t);
@@ -65,7 +66,7 @@ static err_t cell_row(struct plan *p, int cell, struct row *r)
     TRY(train_predict(&c->spec, d, &cost));
     TRY(chain_flops(p, cell, &r->total));
     TRY(speed_of(p, c, &ips));
-    r->nominal = cost.flops_nominal;
+    r->own = cost.flops_executed;
     for (int k = 1; k <= c->replicates; k++) {
         char id[RUN_ID_TEXT];
         run_id_of(c->hash, k, id);
@@ -110,7 +111,8 @@ static err_t warn_ema(struct plan *p, int cell, struct text *out)
         }
         if (left > 0.01)
             text_addf(out,
-                      "warning: %s, %s: after %lld steps EMA %s still holds %.0f %% of the starting weights; use a power-function "
+                      "warning: %s, %s: after %lld steps EMA %s still holds %.0f %% of the starting weights; use a "
+                      "power-function "
                       "EMA or beta = 0.5^(1/(0.02 iters))\n",
                       c->sweep, c->cell, (long long)c->spec.iters, d.ema_name[e], 100 * left);
     }
@@ -137,14 +139,14 @@ static void print_rows(const struct row *rows, int n, int jobs, const struct tex
         if (text_columns(rows[i].c->sweep) > wide_sweep) wide_sweep = text_columns(rows[i].c->sweep);
         if (text_columns(rows[i].c->cell) > wide_cell) wide_cell = text_columns(rows[i].c->cell);
     }
-    printf("%-*s  %-*s  reps  %-24s %10s %10s %14s %10s\n", wide_sweep, "sweep", wide_cell, "cell", "state", "FLOPs", "with init",
-           "time left", "disk");
+    printf("%-*s  %-*s  reps  %-24s %10s %10s %14s %10s\n", wide_sweep, "sweep", wide_cell, "cell", "state", "FLOPs",
+           "with init", "time left", "disk");
     for (int i = 0; i < n; i++) {
         const struct row *r = &rows[i];
         state_text(r, state, sizeof state);
-        printf("%-*s  %-*s  %4d  %-24s %10s %10s %14s %10s\n", wide_sweep, r->c->sweep, wide_cell, r->c->cell, r->c->replicates,
-               state, human_count(a, r->total - 0), human_count(b, r->nominal), r->flops > 0 ? human_seconds(c, r->seconds) : "-",
-               human_bytes(d, r->bytes));
+        printf("%-*s  %-*s  %4d  %-24s %10s %10s %14s %10s\n", wide_sweep, r->c->sweep, wide_cell, r->c->cell,
+               r->c->replicates, state, human_count(a, r->own), human_count(b, r->total),
+               r->flops > 0 ? human_seconds(c, r->seconds) : "-", human_bytes(d, r->bytes));
         flops += r->flops;
         bytes += r->bytes;
         seconds += r->flops > 0 ? r->seconds : 0;
@@ -160,11 +162,12 @@ static void print_rows_json(const struct row *rows, int n, const struct text *wa
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
         const struct row *r = &rows[i];
-        json_array_append_new(
-            list, json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:o,s:f}", "sweep", r->c->sweep, "cell", r->c->cell, "config",
-                            r->c->hash, "replicates", r->c->replicates, "done", r->done, "failed", r->failed, "missing",
-                            r->missing, "evals_missing", r->evals, "flops_left", r->flops, "flops_total", r->total,
-                            "seconds_left", isfinite(r->seconds) ? json_real(r->seconds) : json_null(), "bytes", r->bytes));
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:f,s:f,s:o,s:f}", "sweep", r->c->sweep,
+                                        "cell", r->c->cell, "config", r->c->hash, "replicates", r->c->replicates,
+                                        "done", r->done, "failed", r->failed, "missing", r->missing, "evals_missing",
+                                        r->evals, "flops_left", r->flops, "flops_total", r->total, "seconds_left",
+                                        isfinite(r->seconds) ? json_real(r->seconds) : json_null(), "bytes", r->bytes));
     }
     json_t *o = json_pack("{s:o,s:s}", "cells", list, "warnings", text_str(warnings));
     json_dumpf(o, stdout, JSON_INDENT(1));

@@ -55,8 +55,9 @@ static void run_line(const struct progress_run *r, char *buf, size_t n)
     char left[NUM_TEXT];
     if (!strcmp(r->phase, "train") && r->iters) {
         double s = eta(r);
-        snprintf(buf, n, "%-28s %.8s  step %lld/%lld  %.0f images/s  loss %.4g  %s%s", r->label, r->id, (long long)r->step,
-                 (long long)r->iters, r->images_per_s, r->loss, s < 0 ? "" : "left ", s < 0 ? "" : human_seconds(left, s));
+        snprintf(buf, n, "%-28s %.8s  step %lld/%lld  %.0f images/s  loss %.4g  %s%s", r->label, r->id,
+                 (long long)r->step, (long long)r->iters, r->images_per_s, r->loss, s < 0 ? "" : "left ",
+                 s < 0 ? "" : human_seconds(left, s));
     } else if (!strcmp(r->phase, "eval")) {
         snprintf(buf, n, "%-28s %.8s  evaluating %d/%d", r->label, r->id, r->eval_done, r->eval_total);
     } else {
@@ -70,7 +71,8 @@ static void erase(struct progress *p)
     p->lines = 0;
 }
 
-static void draw_live(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total, bool stopping)
+static void draw_live(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
+                      bool stopping)
 {
     char line[512], t[NUM_TEXT];
     int width = print_width(STDERR_FILENO);
@@ -88,7 +90,8 @@ static void draw_live(struct progress *p, struct progress_run *const *runs, int 
     fflush(stderr);
 }
 
-void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total, bool stopping)
+void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
+                   bool stopping)
 {
     int64_t now = now_ms();
     if (p->quiet) return;

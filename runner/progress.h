@@ -8,7 +8,7 @@
 struct progress_run { /* one active run, as its worker told */
     char label[64];   /* "mapping/c=0 #2" */
     char id[17];
-    char phase[16];   /* "train", "eval", "pictures", "start" */
+    char phase[16]; /* "train", "eval", "pictures", "start" */
     int64_t step, iters, begin_step;
     double images_per_s, loss;
     int eval_done, eval_total;
@@ -23,7 +23,8 @@ void progress_init(struct progress *p, bool quiet);
 /* Takes one line of a worker's pipe; false if it is something else. */
 bool progress_take(struct progress_run *r, const char *line);
 /* runs: the active ones, NULL entries skipped. done, total, bad: jobs. */
-void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total, bool stopping);
+void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
+                   bool stopping);
 void progress_say(struct progress *p, const char *fmt, ...) PRINTF(2, 3); /* a line that stays */
 void progress_end(struct progress *p);
 

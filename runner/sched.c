@@ -181,7 +181,8 @@ static bool parent_bad(const struct plan *p, const struct job *j)
 {
     if (j->parent < 0) return false;
     const struct job *up = &p->jobs[j->parent];
-    return up->need == NEED_TRAINING && (up->state == JOB_FAILED || up->state == JOB_DIVERGED || up->state == JOB_BLOCKED);
+    return up->need == NEED_TRAINING &&
+           (up->state == JOB_FAILED || up->state == JOB_DIVERGED || up->state == JOB_BLOCKED);
 }
 
 /* A parent whose training is done lets its children begin, whatever becomes of its evaluations. */
@@ -267,9 +268,9 @@ static void listen_to(struct worker *w)
 
 static const char *outcome_word(const struct job *j)
 {
-    static const char *const word[] = {[JOB_WAIT] = "waits",          [JOB_ACTIVE] = "active",     [JOB_ELSEWHERE] = "elsewhere",
-                                       [JOB_FINISHED] = "done",       [JOB_FAILED] = "FAILED",     [JOB_DIVERGED] = "DIVERGED",
-                                       [JOB_INTERRUPTED] = "stopped", [JOB_BLOCKED] = "BLOCKED"};
+    static const char *const word[] = {
+        [JOB_WAIT] = "waits",    [JOB_ACTIVE] = "active",     [JOB_ELSEWHERE] = "elsewhere", [JOB_FINISHED] = "done",
+        [JOB_FAILED] = "FAILED", [JOB_DIVERGED] = "DIVERGED", [JOB_INTERRUPTED] = "stopped", [JOB_BLOCKED] = "BLOCKED"};
     return word[j->state];
 }
 
@@ -289,8 +290,8 @@ static err_t settle(struct sched *s, struct worker *w, int status)
     } else if (sig && !s->stopping && j->retries < RETRIES) {
         j->retries++;
         j->state = JOB_WAIT;
-        progress_say(&s->progress, "%s  run %s was killed by signal %d (%s); trying again, %d of %d", w->shown.label, j->id, sig,
-                     strsignal(sig), j->retries, RETRIES);
+        progress_say(&s->progress, "%s  run %s was killed by signal %d (%s); trying again, %d of %d", w->shown.label,
+                     j->id, sig, strsignal(sig), j->retries, RETRIES);
         if (!evaluating) return ledger_run_reset(l, j->id);
     } else if (sig && s->stopping) {
         j->state = JOB_INTERRUPTED;
@@ -298,10 +299,10 @@ static err_t settle(struct sched *s, struct worker *w, int status)
         j->state = JOB_FAILED;
         if (w->error || !j->reason) {
             mem_free(j->reason);
-            j->reason = w->error     ? mem_strdup(w->error)
-                        : sig        ? mem_printf("killed by signal %d (%s)", sig, strsignal(sig))
+            j->reason = w->error      ? mem_strdup(w->error)
+                        : sig         ? mem_printf("killed by signal %d (%s)", sig, strsignal(sig))
                         : code == 127 ? mem_strdup("the worker could not be started")
-                                     : mem_printf("worker ended with exit code %d", code);
+                                      : mem_printf("worker ended with exit code %d", code);
         }
     }
     return ERR_OK;
@@ -320,8 +321,8 @@ static err_t reap(struct sched *s)
         struct job *j = &s->p->jobs[w->job];
         bool bad = j->state == JOB_FAILED || j->state == JOB_DIVERGED;
         if (!err && (bad || (!s->progress.live && j->state != JOB_WAIT)))
-            progress_say(&s->progress, "%s  run %s: %s%s%s", w->shown.label, j->id, outcome_word(j), bad && j->reason ? ": " : "",
-                         bad && j->reason ? j->reason : "");
+            progress_say(&s->progress, "%s  run %s: %s%s%s", w->shown.label, j->id, outcome_word(j),
+                         bad && j->reason ? ": " : "", bad && j->reason ? j->reason : "");
         mem_free(w->error);
         w->error = NULL;
         if (err) return err;

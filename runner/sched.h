@@ -8,7 +8,7 @@
 #include "runner/plan.h"
 
 struct sched_opts {
-    int jobs; /* workers at once; 0: one per core */
+    int jobs;           /* workers at once; 0: one per core */
     const char *device; /* NULL: as each run's setting says */
     bool fail_fast, quiet;
 };

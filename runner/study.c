@@ -22,8 +22,8 @@ static int lost_evals(const struct plan *p)
 
 static void summary_json(const struct plan *p, const struct sched_result *r)
 {
-    json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b}", "runs", p->njobs, "done", plan_count(p, JOB_FINISHED), "failed",
-                          plan_count(p, JOB_FAILED), "diverged", plan_count(p, JOB_DIVERGED), "blocked",
+    json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b}", "runs", p->njobs, "done", plan_count(p, JOB_FINISHED),
+                          "failed", plan_count(p, JOB_FAILED), "diverged", plan_count(p, JOB_DIVERGED), "blocked",
                           plan_count(p, JOB_BLOCKED), "evals_lost", lost_evals(p), "started", r->started, "interrupted",
                           r->interrupted);
     json_dumpf(o, stdout, JSON_INDENT(1));
@@ -90,8 +90,10 @@ err_t study_run(struct args *a, const char *script, const char *recipe)
     TRY(check_device(args_get(a, "device")));
     int nsets = args_all(a, "set", &sets);
     lab_init(&lab, NULL);
-    err_t err = script ? plan_open(&plan, &lab, script, sets, nsets) : plan_open_recipe(&plan, &lab, recipe, sets, nsets);
-    if (!err && (!dry || file_exists(args_ledger(a)))) err = ledger_open(&l, args_ledger(a), dry ? LEDGER_READ : LEDGER_CREATE);
+    err_t err =
+        script ? plan_open(&plan, &lab, script, sets, nsets) : plan_open_recipe(&plan, &lab, recipe, sets, nsets);
+    if (!err && (!dry || file_exists(args_ledger(a))))
+        err = ledger_open(&l, args_ledger(a), dry ? LEDGER_READ : LEDGER_CREATE);
     if (!err) {
         lab.ledger = l;
         plan.look_only = dry;

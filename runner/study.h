@@ -5,10 +5,10 @@
 #include "runner/plan.h"
 #include "runner/runner.h"
 
-#define STUDY_OPTS                                                                                                                 \
-    {"dry-run", 'n', NULL, "show cells, states, predicted FLOPs, time and disk; run nothing"},                                     \
-        {"jobs", 'j', "N", "runs at once (default: one per core)"}, OPT_SET, OPT_LEDGER,                                           \
-        {"device", 0, "NAME", "cpu, cpu-portable, cuda:N (default: the runs' setting)"},                                           \
+#define STUDY_OPTS                                                                                                     \
+    {"dry-run", 'n', NULL, "show cells, states, predicted FLOPs, time and disk; run nothing"},                         \
+        {"jobs", 'j', "N", "runs at once (default: one per core)"}, OPT_SET, OPT_LEDGER,                               \
+        {"device", 0, "NAME", "cpu, cpu-portable, cuda:N (default: the runs' setting)"},                               \
         {"fail-fast", 0, NULL, "stop at the first run that fails"}, {"quiet", 'q', NULL, "no progress"}, OPT_JSON
 
 /* script or recipe: the other is NULL. */

@@ -1,5 +1,5 @@
-#include "db/query.h"
 #include "runner/worker.h"
+#include "db/query.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +85,8 @@ static void callback_failed(struct worker *w, err_t err)
 
 static void flush_points(struct worker *w)
 {
-    if (w->npoints && !w->failed) callback_failed(w, ledger_points(w->lab.ledger, w->row.id, w->token, w->points, w->npoints));
+    if (w->npoints && !w->failed)
+        callback_failed(w, ledger_points(w->lab.ledger, w->row.id, w->token, w->points, w->npoints));
     w->npoints = 0;
     w->flushed_ms = now_ms();
 }
@@ -171,7 +172,8 @@ static err_t open_script(struct worker *w)
     const char *sets[256];
     char *text = NULL, *lines = NULL;
     size_t n;
-    err_t err = query(w->lab.ledger, &t, "SELECT script_sha, script_name, sets FROM sweep WHERE n = ?", "i", w->o->sweep);
+    err_t err =
+        query(w->lab.ledger, &t, "SELECT script_sha, script_name, sets FROM sweep WHERE n = ?", "i", w->o->sweep);
     if (err) return err;
     if (!t.nrows) {
         table_done(&t);
@@ -183,7 +185,8 @@ static err_t open_script(struct worker *w)
     TRYD(script_open(&w->script, table_at(&t, 0, 1)->text, text, sets, nsets, &w->lab.host));
     int cell = script_find_cell(w->script, w->row.config_hash);
     if (cell < 0) {
-        err = fail(ERR_FAILED, "the stored script %s no longer gives configuration %.12s: was it made by another version of ect?",
+        err = fail(ERR_FAILED,
+                   "the stored script %s no longer gives configuration %.12s: was it made by another version of ect?",
                    table_at(&t, 0, 1)->text, w->row.config_hash);
         goto done;
     }

@@ -16,8 +16,8 @@ struct worker_opts {
     const char *ledger, *run, *device;
     int64_t sweep; /* a sweep row whose script declares the run */
     int threads;
-    int pipe;      /* -1: none */
-    int pid_above; /* of the scheduler; 0: not watched */
+    int pipe;                            /* -1: none */
+    int pid_above;                       /* of the scheduler; 0: not watched */
     const char *git_revision, *git_diff; /* of the script's directory; "" */
 };
 err_t worker_run(const struct worker_opts *o) MUST_USE;
