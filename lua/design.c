@@ -36,7 +36,8 @@ static void state_write(lua_State *L, const struct design_state *st)
     const struct {
         const char *name;
         int64_t v;
-    } whole[] = {{"step", st->step}, {"nimg", st->nimg}, {"batch", st->batch}, {"iters", st->iters}, {"stage", st->stage}};
+    } whole[] = {
+        {"step", st->step}, {"nimg", st->nimg}, {"batch", st->batch}, {"iters", st->iters}, {"stage", st->stage}};
     const struct {
         const char *name;
         double v;
@@ -110,7 +111,8 @@ static int raise_value(lua_State *L, const struct batch *q, int i, const char *v
         lua_getinfo(L, ">S", &ar);
         place = lua_pushfstring(L, "%s:%d", ar.source + 1, ar.linedefined);
     }
-    return luaL_error(L, "%s: %s(%s) = %s %s (step %I)", place, part_name[f->part], args, value, why, (lua_Integer)q->st->step);
+    return luaL_error(L, "%s: %s(%s) = %s %s (step %I)", place, part_name[f->part], args, value, why,
+                      (lua_Integer)q->st->step);
 }
 
 static int batch_run(lua_State *L)
@@ -262,8 +264,8 @@ static err_t bind_emas(struct bound *b, const struct spec *spec)
 
 static err_t bind(struct bound *b, const struct spec *spec)
 {
-    const char *const text[NPARTS] = {spec->stage.id, spec->noise.id,   spec->mapping.id, spec->weight.id,
-                                      spec->lr.id,    spec->dropout.id, NULL};
+    const char *const text[NPARTS] = {
+        spec->stage.id, spec->noise.id, spec->mapping.id, spec->weight.id, spec->lr.id, spec->dropout.id, NULL};
     for (int i = 0; i < PART_EMA; i++) {
         TRY(find_function(b->s, part_name[i], text[i]));
         function_take(b->s, &b->f[i], (enum part)i, text[i]);
@@ -359,8 +361,8 @@ static int call_run(lua_State *L)
     return 0;
 }
 
-err_t script_call(struct script *s, const char *expr, const struct design_state *st, const double *args, int nargs, double *out,
-                  int nout)
+err_t script_call(struct script *s, const char *expr, const struct design_state *st, const double *args, int nargs,
+                  double *out, int nout)
 {
     const struct call q = {expr, st, args, nargs, out, nout};
     s->in_design = true;

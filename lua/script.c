@@ -68,8 +68,8 @@ static err_t spec_apply(struct script *s, struct spec *out)
 static err_t sweep_read(struct script *s, struct script_sweep *out, struct sweep_data *data)
 {
     lua_State *L = s->L;
-    *out = (struct script_sweep){field_text(s, "name"), field_int(s, "seed"), (int)field_int(s, "first"), (int)field_int(s, "ncells"),
-                                 field_text(s, "declared")};
+    *out = (struct script_sweep){field_text(s, "name"), field_int(s, "seed"), (int)field_int(s, "first"),
+                                 (int)field_int(s, "ncells"), field_text(s, "declared")};
     data->base = s->defaults;
     lua_getfield(L, -1, "base");
     TRY(spec_apply(s, &data->base));
@@ -260,12 +260,14 @@ int script_find_cell(const struct script *const_s, const char *config_hash)
 
 int script_recipes(const char *const **names)
 {
-    static const char *const recipes[] = {"cifar10-ect", "cifar10-ect-1hour", "cifar10-edm", "digits-ect", "digits-edm"};
+    static const char *const recipes[] = {"cifar10-ect", "cifar10-ect-1hour", "cifar10-edm", "digits-ect",
+                                          "digits-edm"};
     *names = recipes;
     return ARRAY_LEN(recipes);
 }
 
-err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets, const struct script_host *script_host)
+err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets,
+                    const struct script_host *script_host)
 {
     const char *const *names;
     int n = script_recipes(&names);

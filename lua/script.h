@@ -26,19 +26,19 @@ struct script_cell {
     const char *sweep, *cell; /* sweep name; label: "base", "mapping=const", "pretrain" */
     const char *factors;      /* JSON object of factor labels */
     int ordinal;              /* within the sweep */
-    int parent;               /* index of the parent cell in the script (replicate k starts from replicate k of it), or -1 */
+    int parent; /* index of the parent cell in the script (replicate k starts from replicate k of it), or -1 */
     const char *parent_weights; /* which weights of the parent: "raw" or an EMA */
-    int replicates;           /* numbered 1..replicates */
-    struct spec spec;         /* TRAIN and EXEC settings; init already names the parent's config hash */
-    int nevals;               /* evaluation sets: eval = {...} or eval = {{...}, {...}} */
-    const struct spec *evals; /* of which only the EVAL settings matter */
-    char hash[SHA256_TEXT];   /* spec_hash */
-    const char *fingerprints; /* text: one line per design function, "key id values..." on the fixed grid */
+    int replicates;             /* numbered 1..replicates */
+    struct spec spec;           /* TRAIN and EXEC settings; init already names the parent's config hash */
+    int nevals;                 /* evaluation sets: eval = {...} or eval = {{...}, {...}} */
+    const struct spec *evals;   /* of which only the EVAL settings matter */
+    char hash[SHA256_TEXT];     /* spec_hash */
+    const char *fingerprints;   /* text: one line per design function, "key id values..." on the fixed grid */
 };
 struct script_sweep {
     const char *name;
     int64_t seed;
-    int first, ncells; /* cells [first, first + ncells) belong to it (ect.run: one cell) */
+    int first, ncells;    /* cells [first, first + ncells) belong to it (ect.run: one cell) */
     const char *declared; /* JSON: {"tables":[...],"pareto":[...],"factors":{...},"base":"base"} for reports */
 };
 
@@ -53,16 +53,20 @@ const struct script_sweep *script_sweep_at(const struct script *s, int i);
 int script_ncells(const struct script *s);
 const struct script_cell *script_cell_at(const struct script *s, int i);
 int script_find_cell(const struct script *s, const char *config_hash); /* -1 */
-const char *script_source(const struct script *s); /* text, for the ledger */
+const char *script_source(const struct script *s);                     /* text, for the ledger */
 
 /* Binds the design functions of a cell. *out stays valid while s is open. Calls into Lua allocate nothing after the first. */
 err_t script_design(struct script *s, int cell, struct design *out) MUST_USE;
+/* For each EMA of a cell: how much of the starting weights is left at the end of the run (product of its betas). Above 0.01 a short tune is
+ * still judged by where it began: worth a warning. */
+err_t script_ema_memory(struct script *s, int cell, double memory[DESIGN_EMAS]) MUST_USE;
 /* A design function by expression, outside any sweep: "ect.mapping.sigmoid{k=8,b=1}". For checks and the golden vectors.
- * Evaluates f(args..., s) -> results. */
-err_t script_call(struct script *s, const char *expr, const struct design_state *st, const double *args, int nargs, double *out,
-                  int nout) MUST_USE;
+ * Evaluates f(args..., s) -> results. ect.noise.lognormal_z takes a normal z in place of u; ect.ema.gamma takes std. */
+err_t script_call(struct script *s, const char *expr, const struct design_state *st, const double *args, int nargs,
+                  double *out, int nout) MUST_USE;
 /* One run without a sweep: recipe name plus sets. */
-err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets, const struct script_host *host) MUST_USE;
+err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets,
+                    const struct script_host *host) MUST_USE;
 const char *script_library(void); /* "Lua 5.4.4", for doctor and provenance */
 /* Names of the embedded recipes, for help. */
 int script_recipes(const char *const **names);

@@ -108,7 +108,8 @@ static int require(lua_State *L)
     lua_getfield(L, LUA_REGISTRYINDEX, "ect.modules");
     if (lua_getfield(L, -1, name) != LUA_TNIL) return 1;
     lua_pop(L, 1);
-    const char *file = lua_pushfstring(L, "lua/%s.lua", strcmp(name, "ect") ? luaL_gsub(L, name, ".", "/") : "ect/init");
+    const char *file =
+        lua_pushfstring(L, "lua/%s.lua", strcmp(name, "ect") ? luaL_gsub(L, name, ".", "/") : "ect/init");
     const struct embed *e = embed_find(file);
     if (!e) return luaL_error(L, "no library '%s'", name);
     const char *chunk = lua_pushfstring(L, "@%s", file);

@@ -1,7 +1,7 @@
 /* state: one sandboxed Lua state and what the library needs from C. Internal to lua/; the public door is script.h.
  *
  * Two environments share the state. The library (lua/ect/ *.lua) sees the standard tables and `host`, the functions registered in
- * host.c. A script sees only what sandbox.lua hands out: read-only, without addresses, clocks or unordered iteration. */
+ * hostlib.c. A script sees only what sandbox.lua hands out: read-only, without addresses, clocks or unordered iteration. */
 #ifndef LUA_STATE_H
 #define LUA_STATE_H
 
@@ -36,8 +36,8 @@ struct script {
         struct spec base;
         int nevals;
         struct spec *evals;
-    } *sweep_data;
-    const char **hashes; /* config hash per cell, made when first asked for */
+    } * sweep_data;
+    const char **hashes;  /* config hash per cell, made when first asked for */
     struct bound **bound; /* design functions per cell, likewise */
 };
 
@@ -54,7 +54,7 @@ err_t state_load(struct script *s, const char *text, size_t n, const char *chunk
 /* Pushes the module of the embedded library (registry cache). */
 void state_push_module(lua_State *L, const char *name);
 
-/* host.c: pushes the table of C functions for the library. */
+/* hostlib.c: pushes the table of C functions for the library. */
 void host_push(lua_State *L);
 /* The spec that a table key -> canonical text at idx describes, over *s. Raises a Lua error. */
 void host_spec_from(lua_State *L, int idx, struct spec *s);

@@ -1,4 +1,4 @@
-/* host: the C functions that the Lua library is written with. None of them reaches scripts as such. */
+/* hostlib: the C functions that the Lua library is written with. None of them reaches scripts as such. */
 #include "lua/state.h"
 
 #include <math.h>
@@ -156,7 +156,8 @@ static int random_at(lua_State *L)
     struct sha256 h;
     uint8_t digest[SHA256_BYTES];
     uint64_t v = 0;
-    const char *key = lua_pushfstring(L, "%I:%I:%s", luaL_checkinteger(L, 1), luaL_checkinteger(L, 3), luaL_checkstring(L, 2));
+    const char *key =
+        lua_pushfstring(L, "%I:%I:%s", luaL_checkinteger(L, 1), luaL_checkinteger(L, 3), luaL_checkstring(L, 2));
     sha256_init(&h);
     sha256_add(&h, key, strlen(key));
     sha256_end(&h, digest);
@@ -249,10 +250,11 @@ static int tokens(lua_State *L)
     text_done(&t);
     lua_pushstring(L, ar.source[0] == '@' ? ar.source + 1 : ar.short_src);
     lua_pushinteger(L, ar.linedefined);
-    lua_pushstring(L, found == 2                ? "two functions on one line: which one is meant cannot be told; give each its own line"
-                      : !strcmp(ar.what, "C")   ? "a built-in function cannot be a design function; wrap it in a Lua function"
-                      : found == 0              ? "its source text is not at hand"
-                                                : "");
+    lua_pushstring(
+        L, found == 2 ? "two functions on one line: which one is meant cannot be told; give each its own line"
+           : !strcmp(ar.what, "C") ? "a built-in function cannot be a design function; wrap it in a Lua function"
+           : found == 0            ? "its source text is not at hand"
+                                   : "");
     return 4;
 }
 
@@ -297,11 +299,25 @@ static int sets(lua_State *L)
 void host_push(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"quantile", quantile},   {"num", num},           {"sha256", sha256},       {"fields", fields},
-        {"check", check},         {"hash", hash},         {"predict", predict},     {"data_info", data_info},
-        {"random", random_at},    {"in_design", in_design}, {"design", set_in_design}, {"log", log_line},
-        {"nearest", nearest},     {"complain", complain}, {"tokens", tokens},       {"upvalue", upvalue},
-        {"compile", compile},     {"sets", sets},         {NULL, NULL},
+        {"quantile", quantile},
+        {"num", num},
+        {"sha256", sha256},
+        {"fields", fields},
+        {"check", check},
+        {"hash", hash},
+        {"predict", predict},
+        {"data_info", data_info},
+        {"random", random_at},
+        {"in_design", in_design},
+        {"design", set_in_design},
+        {"log", log_line},
+        {"nearest", nearest},
+        {"complain", complain},
+        {"tokens", tokens},
+        {"upvalue", upvalue},
+        {"compile", compile},
+        {"sets", sets},
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
 }
