@@ -41,6 +41,8 @@ static bool side_open(struct side *s, struct part *p, const json_t *c, int which
     snprintf(key, sizeof key, "x%d", which + 1);
     const char *name = json_string_value(json_object_get(c, key));
     const json_t *off = json_object_get(c, "off"), *mul = json_object_get(c, "mul");
+    const char *first = json_string_value(json_object_get(c, "x1"));
+    size_t set = name && first && !strcmp(name, first) ? 0 : (size_t)which; /* one name, one set of features */
     snprintf(key, sizeof key, "n%d", which + 1);
     s->rows = (int)json_num(c, key, 0);
     s->d = (int)json_num(c, "d", 0);
@@ -48,8 +50,8 @@ static bool side_open(struct side *s, struct part *p, const json_t *c, int which
         part_fail(p, "the case does not name its features");
         return false;
     }
-    s->x = make_features(name, s->rows, s->d, json_number_value(json_array_get(off, (size_t)which)),
-                         json_number_value(json_array_get(mul, (size_t)which)));
+    s->x = make_features(name, s->rows, s->d, json_number_value(json_array_get(off, set)),
+                         json_number_value(json_array_get(mul, set)));
     if (moments_init(&s->m, s->d)) {
         part_fail(p, "%s", err_text());
         return false;
