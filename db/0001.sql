@@ -233,12 +233,16 @@ CREATE VIEW v_trial(sweep, sweep_id, ordinal, cell, factors, replicate, run) AS
 SELECT s.name, s.n, t.ordinal, t.cell, t.factors, t.replicate, r.id
   FROM trial t JOIN sweep s ON s.n = t.sweep JOIN run r ON r.n = t.run WHERE NOT t.hidden;
 
-CREATE VIEW v_sweep(sweep, sweep_id, seed, script, script_sha, declared, created) AS
+CREATE VIEW v_sweep(sweep, sweep_id, seed, script, script_sha, declared, created, sets) AS
 -- One row a (name, script text). script: its file name; its text is the blob script_sha. declared: JSON with factors, tables, pareto,
--- evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in force.
+-- evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in force. sets: --set lines in force.
 SELECT name, n, seed, script_name, script_sha, declared,
-       strftime('%Y-%m-%dT%H:%M:%S', declared_ms / 1000, 'unixepoch') || printf('.%03dZ', declared_ms % 1000)
+       strftime('%Y-%m-%dT%H:%M:%S', declared_ms / 1000, 'unixepoch') || printf('.%03dZ', declared_ms % 1000), sets
   FROM sweep;
+
+CREATE VIEW v_evaluator(evaluator, canon) AS
+-- What an evaluator is, in words: "key=value" lines of everything that could change its numbers. evaluator: SHA-256 of that text.
+SELECT sha, canon FROM evaluator;
 
 CREATE VIEW v_control(dataset, name, metric, value, samples, seed, evaluator) AS
 -- What an evaluator says of the data set itself. name: real_half (one half against the other), gaussian (moment-matched noise).
