@@ -73,9 +73,8 @@ void command_help(const struct command *c, struct text *out);
 bool print_color(void);  /* standard output is a terminal and NO_COLOR is unset */
 int print_width(int fd); /* columns of a terminal; 0 if it is not one */
 int text_columns(const char *utf8);
-/* A result as aligned columns, or as a JSON array of objects; "" for NULL, null for NULL and NaN. */
-void print_table(FILE *f, const struct table *t);
-void print_table_json(FILE *f, const struct table *t);
+/* Adds a result to standard output: columns that fit the terminal, or JSON where --json was given. */
+void print_table(const struct args *a, const struct table *t);
 /* 12345 -> "12.3k"; 42383048704 -> "42.4G" */
 char *human_count(char buf[NUM_TEXT], double v);
 char *human_seconds(char buf[NUM_TEXT], double s); /* "3.2 s", "4 min 10 s", "2 h 05 min" */

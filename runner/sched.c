@@ -280,7 +280,7 @@ static err_t settle(struct sched *s, struct worker *w, int status)
     struct ledger *l = s->p->lab->ledger;
     struct job *j = &s->p->jobs[w->job];
     int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0, code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    bool stale, evaluating = j->need == NEED_EVALS;
+    bool stale;
     if (sig || code == 127) TRY(ledger_reap(l, j->id, sig, &stale));
     TRY(plan_read_job(s->p, w->job));
     if (j->state == JOB_ELSEWHERE) return ERR_OK;
@@ -292,7 +292,7 @@ static err_t settle(struct sched *s, struct worker *w, int status)
         j->state = JOB_WAIT;
         progress_say(&s->progress, "%s  run %s was killed by signal %d (%s); trying again, %d of %d", w->shown.label,
                      j->id, sig, strsignal(sig), j->retries, RETRIES);
-        if (!evaluating) return ledger_run_reset(l, j->id);
+        if (j->need == NEED_TRAINING) return ledger_run_reset(l, j->id);
     } else if (sig && s->stopping) {
         j->state = JOB_INTERRUPTED;
     } else if (j->state != JOB_DIVERGED) {

@@ -105,7 +105,11 @@ static void on_progress(void *ctx, int64_t step, int64_t iters, double images_pe
 {
     struct worker *w = ctx;
     int64_t now = now_ms();
-    if (now - w->flushed_ms >= FLUSH_MS) flush_points(w);
+    if (now - w->flushed_ms >= FLUSH_MS && !w->failed) {
+        struct ledger_progress p = {step, w->result.nimg, w->result.flops_executed, w->result.seconds, images_per_s};
+        flush_points(w);
+        callback_failed(w, ledger_progress(w->lab.ledger, w->row.id, w->token, &p));
+    }
     if (now - w->told_ms < TELL_MS && step < iters) return;
     w->told_ms = now;
     tell(w, "progress %lld %lld %.1f %.6g", (long long)step, (long long)iters, images_per_s, loss);

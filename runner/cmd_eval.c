@@ -1,0 +1,71 @@
+/* eval: adds evaluations to a trained run. */
+#include <string.h>
+
+#include "runner/subject.h"
+
+static err_t print_values(struct args *a, struct subject *s, const struct eval_list *l)
+{
+    struct text list = {0};
+    struct table t;
+    for (int i = 0; i < l->n; i++) text_addf(&list, "%s'%s'", i ? ", " : "", l->v[i].sha);
+    char *sql = mem_printf("SELECT metric, sampler, nfe, weights, step, value, samples, seed FROM v_eval WHERE run = ? AND evaluator IN (%s)"
+                           " AND weights = ? ORDER BY step, sampler, nfe, metric",
+                           text_str(&list));
+    err_t err = query(s->lab.ledger, &t, sql, "ss", s->row.id, s->spec.eval_ema.s);
+    if (!err) {
+        print_table(a, &t);
+        table_done(&t);
+    }
+    mem_free(sql);
+    text_done(&list);
+    return err;
+}
+
+static err_t evaluate(struct args *a, struct subject *s)
+{
+    struct eval_list all = {.n = 0}, missing = {.n = 0};
+    err_t err = eval_list_add(&all, &s->spec, &s->spec, s->data);
+    if (!err) err = eval_list_add(&missing, &s->spec, &s->spec, s->data);
+    if (!err) {
+        eval_list_missing(&missing, s->lab.ledger, s->row.id);
+        err = evals_run(&s->lab, &s->sampling, s->row.id, &missing, NULL);
+    }
+    if (!err) err = controls_run(&s->lab, s->sampling.eval, s->data, &all);
+    if (!err) err = print_values(a, s, &all);
+    eval_list_done(&all);
+    eval_list_done(&missing);
+    return err;
+}
+
+static err_t eval_command(struct args *a)
+{
+    struct subject s;
+    TRY(subject_open(&s, a, a->pos[0], LEDGER_WRITE));
+    err_t err = s.row.status == RUN_DONE
+                    ? evaluate(a, &s)
+                    : fail(ERR_USAGE, "run %s is %s: only finished runs are evaluated", s.row.id, run_status_name(s.row.status));
+    subject_close(&s);
+    return err;
+}
+
+static const struct opt eval_opts[] = {{"metrics", 0, "LIST", "fd_pixel,fd_random"},
+                                       {"nfe", 0, "LIST", "network evaluations per image, such as 1,2"},
+                                       {"samples", 0, "N", "generated images"},
+                                       {"sampler", 0, "NAME", "ect or heun"},
+                                       {"ema", 0, "NAME", "raw or an EMA's name"},
+                                       {"at", 0, "LIST", "when: percentages of the run, or steps"},
+                                       {"seed", 0, "N", "block of sample seeds"},
+                                       {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
+                                       {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
+                                       OPT_LEDGER,
+                                       OPT_JSON,
+                                       OPT_END};
+const struct command cmd_eval = {.name = "eval",
+                                 .args = "RUN",
+                                 .help = "evaluate a trained run further",
+                                 .min_pos = 1,
+                                 .max_pos = 1,
+                                 .opts = eval_opts,
+                                 .more = "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
+                                         "computed again.",
+                                 .run = eval_command};

@@ -1,0 +1,52 @@
+/* ls: the runs of a ledger. "running" is said only of a run whose lock somebody holds. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runner/runner.h"
+
+static const char list_sql[] =
+    "SELECT run, sweep, cell, replicate AS rep, status, CASE WHEN step < iters THEN step || '/' || iters ELSE '' || step END AS step,"
+    " (SELECT value FROM v_metric m WHERE m.run = r.run AND m.key = 'loss' ORDER BY m.step DESC LIMIT 1) AS loss,"
+    " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END || nfe || '=' ||"
+    "   printf('%.3g', value) AS x FROM v_eval e WHERE e.run = r.run AND e.step = r.iters ORDER BY metric DESC, sampler, nfe LIMIT 2))"
+    "   AS metrics, started"
+    " FROM v_run r WHERE (?1 IS NULL OR sweep = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY started DESC, sweep, cell, replicate"
+    " LIMIT ?3";
+
+/* A worker that was killed leaves "running" behind until somebody looks: here that is said, not believed. */
+static void tell_truth(struct ledger *l, struct table *t)
+{
+    int id = table_col(t, "run"), status = table_col(t, "status");
+    for (int r = 0; r < t->nrows; r++) {
+        struct cell *c = &t->cells[(size_t)r * (size_t)t->ncols + (size_t)status];
+        if (strcmp(c->text, "running") || ledger_run_alive(l, table_at(t, r, id)->text)) continue;
+        c->text = "stale";
+        c->bytes = strlen(c->text);
+    }
+}
+
+static err_t ls_run(struct args *a)
+{
+    struct ledger *l;
+    struct table t;
+    int64_t limit = 50;
+    TRY(args_int(a, "limit", 0, INT64_MAX, &limit));
+    TRY(args_open_ledger(a, LEDGER_READ, &l));
+    err_t err = query(l, &t, list_sql, "ssi", args_get(a, "sweep"), args_get(a, "status"), limit ? limit : -1);
+    if (!err) {
+        tell_truth(l, &t);
+        if (t.nrows || args_has(a, "json")) print_table(a, &t);
+        else printf("no runs in %s\n", args_ledger(a));
+        table_done(&t);
+    }
+    ledger_close(l);
+    return err;
+}
+
+static const struct opt ls_opts[] = {{"sweep", 0, "NAME", "only of this sweep"},
+                                     {"status", 0, "STATUS", "only these: pending, running, done, failed, diverged, ..."},
+                                     {"limit", 'n', "N", "at most N, newest first (50; 0: all)"},
+                                     OPT_LEDGER,
+                                     OPT_JSON,
+                                     OPT_END};
+const struct command cmd_ls = {.name = "ls", .args = "", .help = "runs, their state and first numbers", .opts = ls_opts, .run = ls_run};

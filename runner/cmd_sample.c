@@ -1,0 +1,128 @@
+/* sample: images from a trained run. Image i depends on its seed only, not on how many are drawn. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/io/image.h"
+#include "runner/pictures.h"
+#include "runner/subject.h"
+
+enum { SEEDS_MAX = 1000000, CHUNK = 256 };
+
+/* "0-63", "7", "1,5,10-19" */
+static err_t parse_seeds(const char *text, uint32_t **seeds, int *n)
+{
+    int cap = 64;
+    *seeds = mem_array((size_t)cap, sizeof **seeds);
+    *n = 0;
+    for (const char *s = text;;) {
+        char *end;
+        if (*s < '0' || *s > '9') goto bad;
+        unsigned long a = strtoul(s, &end, 10), b = a;
+        if (*end == '-' && end[1] >= '0' && end[1] <= '9') b = strtoul(end + 1, &end, 10);
+        if (b < a || b > UINT32_MAX || b - a >= SEEDS_MAX || *n + (int)(b - a) + 1 > SEEDS_MAX) goto bad;
+        int need = *n + (int)(b - a) + 1, old = cap;
+        while (cap < need) cap *= 2;
+        if (cap > old) *seeds = mem_grow(*seeds, (size_t)old * sizeof **seeds, (size_t)cap * sizeof **seeds);
+        for (unsigned long v = a; v <= b; v++) (*seeds)[(*n)++] = (uint32_t)v;
+        if (!*end) return ERR_OK;
+        if (*end != ',') goto bad;
+        s = end + 1;
+    }
+bad:
+    mem_free(*seeds);
+    *seeds = NULL;
+    return fail(ERR_USAGE, "--seeds %s: not like 0-63 or 1,5,10-19 (at most %d)", text, SEEDS_MAX);
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+static err_t write_images(const char *out, const uint8_t *px, const uint32_t *seeds, int n, const struct dataset *d)
+{
+    size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
+    err_t err = ERR_OK;
+    if (ends_with(out, ".npz")) return npz_write_images(out, px, NULL, n, d->h, d->w, d->c);
+    if (ends_with(out, ".png")) {
+        void *png;
+        size_t size;
+        TRY(picture_png(px, n, d->h, d->w, d->c, &png, &size));
+        err = file_write_atomic(out, png, size);
+        mem_free(png);
+        return err;
+    }
+    TRY(dir_make(out));
+    for (int i = 0; i < n && !err; i++) {
+        char *path = mem_printf("%s/%06u.png", out, seeds[i]);
+        err = png_write(path, px + (size_t)i * per, d->h, d->w, d->c);
+        mem_free(path);
+    }
+    return err;
+}
+
+static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *out)
+{
+    const struct dataset *d = s->data;
+    size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
+    struct eval_request q;
+    int nfe = s->spec.eval_nfe.n ? (int)s->spec.eval_nfe.v[0] : 1;
+    TRY(eval_request_init(&q, &s->spec, &s->spec, "fd_pixel", nfe));
+    TRY(sampling_load(&s->sampling, s->ckpt, -1, s->spec.eval_ema.s));
+    double *x = mem_array(CHUNK * per, sizeof *x);
+    uint8_t *px = mem_array((size_t)n * per, 1);
+    err_t err = ERR_OK;
+    for (int i = 0; i < n && !err; i += CHUNK) {
+        int k = n - i < CHUNK ? n - i : CHUNK;
+        err = eval_samples(s->sampling.eval, s->sampling.params, &q, q.seed, seeds + i, k, x);
+        if (!err) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
+    }
+    char *made = out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
+    if (!err && !out) {
+        char *dir = mem_printf("%s/samples", s->dir);
+        err = dir_make(dir);
+        mem_free(dir);
+    }
+    if (!err) err = write_images(made, px, seeds, n, d);
+    if (!err) printf("wrote %s: %d images of run %s, %s with %d evaluations, weights %s\n", made, n, s->row.id, q.sampler.name, nfe,
+                     s->spec.eval_ema.s);
+    mem_free(made);
+    mem_free(x);
+    mem_free(px);
+    return err;
+}
+
+static err_t sample_run(struct args *a)
+{
+    struct subject s;
+    uint32_t *seeds;
+    int n;
+    const char *text = args_get(a, "seeds");
+    TRY(parse_seeds(text ? text : "0-63", &seeds, &n));
+    err_t err = subject_open(&s, a, a->pos[0], LEDGER_READ);
+    if (!err) {
+        err = draw(&s, seeds, n, args_get(a, "out"));
+        subject_close(&s);
+    }
+    mem_free(seeds);
+    return err;
+}
+
+static const struct opt sample_opts[] = {{"out", 'o', "DIR|x.npz|x.png", "where to (default: samples/ of the run)"},
+                                         {"seeds", 0, "0-63", "which images"},
+                                         {"nfe", 0, "N", "network evaluations per image"},
+                                         {"sampler", 0, "NAME", "ect or heun"},
+                                         {"ema", 0, "NAME", "raw or an EMA's name"},
+                                         {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
+                                         {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
+                                         OPT_LEDGER,
+                                         OPT_END};
+const struct command cmd_sample = {.name = "sample",
+                                   .args = "RUN",
+                                   .help = "images from a trained run",
+                                   .min_pos = 1,
+                                   .max_pos = 1,
+                                   .opts = sample_opts,
+                                   .run = sample_run};
