@@ -1,19 +1,22 @@
 /* diff: what differs between two runs: settings and where they come from. */
 #include "runner/runner.h"
 
-static const char diff_sql[] =
-    "WITH a AS (SELECT class || '' AS kind, key, text AS value FROM v_param WHERE run = ?1"
-    "   UNION ALL SELECT 'run', 'replicate', '' || replicate FROM v_run WHERE run = ?1"
-    "   UNION ALL SELECT 'run', 'parent', parent FROM v_run WHERE run = ?1"
-    "   UNION ALL SELECT 'provenance', key, value FROM v_provenance WHERE run = ?1 AND key NOT LIKE 'function:%' AND key <> 'spec'),"
-    " b AS (SELECT class || '' AS kind, key, text AS value FROM v_param WHERE run = ?2"
-    "   UNION ALL SELECT 'run', 'replicate', '' || replicate FROM v_run WHERE run = ?2"
-    "   UNION ALL SELECT 'run', 'parent', parent FROM v_run WHERE run = ?2"
-    "   UNION ALL SELECT 'provenance', key, value FROM v_provenance WHERE run = ?2 AND key NOT LIKE 'function:%' AND key <> 'spec'),"
-    " k AS (SELECT kind, key FROM a UNION SELECT kind, key FROM b)"
-    " SELECT k.kind, k.key, a.value AS first, b.value AS second FROM k LEFT JOIN a USING (kind, key) LEFT JOIN b USING (kind, key)"
-    " WHERE a.value IS NOT b.value"
-    " ORDER BY CASE k.kind WHEN 'train' THEN 0 WHEN 'eval' THEN 1 WHEN 'exec' THEN 2 WHEN 'run' THEN 3 ELSE 4 END, k.key";
+static const char diff_sql[] = "WITH a AS (SELECT class || '' AS kind, key, text AS value FROM v_param WHERE run = ?1"
+                               "   UNION ALL SELECT 'run', 'replicate', '' || replicate FROM v_run WHERE run = ?1"
+                               "   UNION ALL SELECT 'run', 'parent', parent FROM v_run WHERE run = ?1"
+                               "   UNION ALL SELECT 'provenance', key, value FROM v_provenance WHERE run = ?1 AND key "
+                               "NOT LIKE 'function:%' AND key <> 'spec'),"
+                               " b AS (SELECT class || '' AS kind, key, text AS value FROM v_param WHERE run = ?2"
+                               "   UNION ALL SELECT 'run', 'replicate', '' || replicate FROM v_run WHERE run = ?2"
+                               "   UNION ALL SELECT 'run', 'parent', parent FROM v_run WHERE run = ?2"
+                               "   UNION ALL SELECT 'provenance', key, value FROM v_provenance WHERE run = ?2 AND key "
+                               "NOT LIKE 'function:%' AND key <> 'spec'),"
+                               " k AS (SELECT kind, key FROM a UNION SELECT kind, key FROM b)"
+                               " SELECT k.kind, k.key, a.value AS first, b.value AS second FROM k LEFT JOIN a USING "
+                               "(kind, key) LEFT JOIN b USING (kind, key)"
+                               " WHERE a.value IS NOT b.value"
+                               " ORDER BY CASE k.kind WHEN 'train' THEN 0 WHEN 'eval' THEN 1 WHEN 'exec' THEN 2 WHEN "
+                               "'run' THEN 3 ELSE 4 END, k.key";
 
 static err_t diff_run(struct args *a)
 {

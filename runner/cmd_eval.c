@@ -8,7 +8,8 @@ static err_t print_values(struct args *a, struct subject *s, const struct eval_l
     struct text list = {0};
     struct table t;
     for (int i = 0; i < l->n; i++) text_addf(&list, "%s'%s'", i ? ", " : "", l->v[i].sha);
-    char *sql = mem_printf("SELECT metric, sampler, nfe, weights, step, value, samples, seed FROM v_eval WHERE run = ? AND evaluator IN (%s)"
+    char *sql = mem_printf("SELECT metric, sampler, nfe, weights, step, value, samples, seed FROM v_eval WHERE run = ? "
+                           "AND evaluator IN (%s)"
                            " AND weights = ? ORDER BY step, sampler, nfe, metric",
                            text_str(&list));
     err_t err = query(s->lab.ledger, &t, sql, "ss", s->row.id, s->spec.eval_ema.s);
@@ -41,9 +42,9 @@ static err_t eval_command(struct args *a)
 {
     struct subject s;
     TRY(subject_open(&s, a, a->pos[0], LEDGER_WRITE));
-    err_t err = s.row.status == RUN_DONE
-                    ? evaluate(a, &s)
-                    : fail(ERR_USAGE, "run %s is %s: only finished runs are evaluated", s.row.id, run_status_name(s.row.status));
+    err_t err = s.row.status == RUN_DONE ? evaluate(a, &s)
+                                         : fail(ERR_USAGE, "run %s is %s: only finished runs are evaluated", s.row.id,
+                                                run_status_name(s.row.status));
     subject_close(&s);
     return err;
 }
@@ -60,12 +61,13 @@ static const struct opt eval_opts[] = {{"metrics", 0, "LIST", "fd_pixel,fd_rando
                                        OPT_LEDGER,
                                        OPT_JSON,
                                        OPT_END};
-const struct command cmd_eval = {.name = "eval",
-                                 .args = "RUN",
-                                 .help = "evaluate a trained run further",
-                                 .min_pos = 1,
-                                 .max_pos = 1,
-                                 .opts = eval_opts,
-                                 .more = "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
-                                         "computed again.",
-                                 .run = eval_command};
+const struct command cmd_eval = {
+    .name = "eval",
+    .args = "RUN",
+    .help = "evaluate a trained run further",
+    .min_pos = 1,
+    .max_pos = 1,
+    .opts = eval_opts,
+    .more = "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
+            "computed again.",
+    .run = eval_command};

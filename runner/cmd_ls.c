@@ -5,12 +5,16 @@
 #include "runner/runner.h"
 
 static const char list_sql[] =
-    "SELECT run, sweep, cell, replicate AS rep, status, CASE WHEN step < iters THEN step || '/' || iters ELSE '' || step END AS step,"
+    "SELECT run, sweep, cell, replicate AS rep, status, CASE WHEN step < iters THEN step || '/' || iters ELSE '' || "
+    "step END AS step,"
     " (SELECT value FROM v_metric m WHERE m.run = r.run AND m.key = 'loss' ORDER BY m.step DESC LIMIT 1) AS loss,"
-    " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END || nfe || '=' ||"
-    "   printf('%.3g', value) AS x FROM v_eval e WHERE e.run = r.run AND e.step = r.iters ORDER BY metric DESC, sampler, nfe LIMIT 2))"
+    " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END || "
+    "nfe || '=' ||"
+    "   printf('%.3g', value) AS x FROM v_eval e WHERE e.run = r.run AND e.step = r.iters ORDER BY metric DESC, "
+    "sampler, nfe LIMIT 2))"
     "   AS metrics, started"
-    " FROM v_run r WHERE (?1 IS NULL OR sweep = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY started DESC, sweep, cell, replicate"
+    " FROM v_run r WHERE (?1 IS NULL OR sweep = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY started DESC, sweep, "
+    "cell, replicate"
     " LIMIT ?3";
 
 /* A worker that was killed leaves "running" behind until somebody looks: here that is said, not believed. */
@@ -43,10 +47,12 @@ static err_t ls_run(struct args *a)
     return err;
 }
 
-static const struct opt ls_opts[] = {{"sweep", 0, "NAME", "only of this sweep"},
-                                     {"status", 0, "STATUS", "only these: pending, running, done, failed, diverged, ..."},
-                                     {"limit", 'n', "N", "at most N, newest first (50; 0: all)"},
-                                     OPT_LEDGER,
-                                     OPT_JSON,
-                                     OPT_END};
-const struct command cmd_ls = {.name = "ls", .args = "", .help = "runs, their state and first numbers", .opts = ls_opts, .run = ls_run};
+static const struct opt ls_opts[] = {
+    {"sweep", 0, "NAME", "only of this sweep"},
+    {"status", 0, "STATUS", "only these: pending, running, done, failed, diverged, ..."},
+    {"limit", 'n', "N", "at most N, newest first (50; 0: all)"},
+    OPT_LEDGER,
+    OPT_JSON,
+    OPT_END};
+const struct command cmd_ls = {
+    .name = "ls", .args = "", .help = "runs, their state and first numbers", .opts = ls_opts, .run = ls_run};

@@ -32,8 +32,8 @@ struct front {
     struct arena mem;
 };
 
-static const char *const columns[] = {"flops_executed", "flops_nominal", "flops_ancestors", "flops_total", "units_paper",
-                                      "seconds",        "images_per_s",  "step"};
+static const char *const columns[] = {"flops_executed", "flops_nominal", "flops_ancestors", "flops_total",
+                                      "units_paper",    "seconds",       "images_per_s",    "step"};
 
 /* "fd_pixel@heun35" */
 static err_t parse_key(struct front *f, const char *key, bool minimise)
@@ -58,7 +58,8 @@ static err_t parse_key(struct front *f, const char *key, bool minimise)
     if (o->nfe > 0 || group_nfe) return ERR_OK;
     const char *near = nearest_name(key, columns, ARRAY_LEN(columns));
     if (near) return fail(ERR_USAGE, "unknown key %s; did you mean %s?", key, near);
-    return fail(ERR_USAGE, "%s: neither a column of v_run (flops_total, seconds, ...) nor METRIC@NFE such as fd_random@2", key);
+    return fail(ERR_USAGE,
+                "%s: neither a column of v_run (flops_total, seconds, ...) nor METRIC@NFE such as fd_random@2", key);
 }
 
 static err_t parse_keys(struct front *f, const struct args *a)
@@ -70,7 +71,8 @@ static err_t parse_keys(struct front *f, const struct args *a)
         const char *name = a->set[i].opt->name;
         if (!strcmp(name, "min") || !strcmp(name, "max")) TRY(parse_key(f, a->set[i].value, !strcmp(name, "min")));
     }
-    if (f->nkeys < 2) return fail(ERR_USAGE, "pareto: at least two objectives, such as --min flops_total --min fd_random@2");
+    if (f->nkeys < 2)
+        return fail(ERR_USAGE, "pareto: at least two objectives, such as --min flops_total --min fd_random@2");
     return ERR_OK;
 }
 
@@ -81,7 +83,9 @@ static err_t find_sweep(struct front *f, const char *name)
               "SELECT sweep_id FROM v_sweep WHERE ?1 IS NULL OR sweep = ?1"
               " ORDER BY json_extract(declared, '$.kind') = 'sweep' DESC, created DESC, sweep_id DESC LIMIT 1",
               "s", name));
-    err_t err = t.nrows ? ERR_OK : fail(ERR_NOT_FOUND, name ? "no sweep named %s" : "the ledger holds no sweep%.0s", name ? name : "");
+    err_t err =
+        t.nrows ? ERR_OK
+                : fail(ERR_NOT_FOUND, name ? "no sweep named %s" : "the ledger holds no sweep%.0s", name ? name : "");
     if (!err) f->sweep = (int64_t)table_at(&t, 0, 0)->num;
     table_done(&t);
     return err;
@@ -94,13 +98,15 @@ static err_t list_points(struct front *f)
     bool by_nfe = f->by && !strcmp(f->by, "nfe");
     if (by_nfe)
         TRY(query(f->l, &t,
-                  "SELECT t.cell, e.sampler || e.nfe AS grp FROM v_trial t JOIN v_run r ON r.run = t.run JOIN v_eval e ON e.run = r.run"
+                  "SELECT t.cell, e.sampler || e.nfe AS grp FROM v_trial t JOIN v_run r ON r.run = t.run JOIN v_eval e "
+                  "ON e.run = r.run"
                   " AND e.step = r.iters WHERE t.sweep_id = ? AND r.status = 'done' GROUP BY t.cell, e.sampler, e.nfe"
                   " ORDER BY min(t.ordinal), e.sampler, e.nfe",
                   "i", f->sweep));
     else
         TRY(query(f->l, &t,
-                  "SELECT t.cell, json_extract(t.factors, '$.\"' || ?2 || '\"') AS grp FROM v_trial t JOIN v_run r ON r.run = t.run"
+                  "SELECT t.cell, json_extract(t.factors, '$.\"' || ?2 || '\"') AS grp FROM v_trial t JOIN v_run r ON "
+                  "r.run = t.run"
                   " WHERE t.sweep_id = ?1 AND r.status = 'done' GROUP BY t.cell ORDER BY min(t.ordinal)",
                   "is", f->sweep, f->by ? f->by : ""));
     f->points = mem_array((size_t)t.nrows + 1, sizeof *f->points);
@@ -116,9 +122,10 @@ static err_t list_points(struct front *f)
 static err_t column_value(struct front *f, const struct objective *o, struct point *p, double *v)
 {
     struct table t;
-    char *sql = mem_printf("SELECT avg(r.%s), count(*) FROM v_trial t JOIN v_run r ON r.run = t.run WHERE t.sweep_id = ? AND t.cell = ?"
-                           " AND r.status = 'done'",
-                           o->name);
+    char *sql = mem_printf(
+        "SELECT avg(r.%s), count(*) FROM v_trial t JOIN v_run r ON r.run = t.run WHERE t.sweep_id = ? AND t.cell = ?"
+        " AND r.status = 'done'",
+        o->name);
     err_t err = query(f->l, &t, sql, "is", f->sweep, p->cell);
     mem_free(sql);
     if (err) return err;
@@ -143,13 +150,14 @@ static err_t eval_value(struct front *f, const struct objective *o, struct point
               "SELECT avg(e.value), count(*), count(DISTINCT e.evaluator || e.weights), count(e.value),"
               " group_concat(DISTINCT e.weights || ' of ' || e.samples || ' samples, seed ' || e.seed)"
               " FROM v_trial t JOIN v_run r ON r.run = t.run JOIN v_eval e ON e.run = r.run AND e.step = r.iters"
-              " WHERE t.sweep_id = ?1 AND t.cell = ?2 AND r.status = 'done' AND e.metric = ?3 AND e.sampler = ?4 AND e.nfe = ?5"
+              " WHERE t.sweep_id = ?1 AND t.cell = ?2 AND r.status = 'done' AND e.metric = ?3 AND e.sampler = ?4 AND "
+              "e.nfe = ?5"
               " AND (?6 IS NULL OR e.weights = ?6) AND (?7 IS NULL OR e.samples = CAST(?7 AS INTEGER))",
               "isssiss", f->sweep, p->cell, o->metric, sampler, (int64_t)nfe, f->ema, f->samples));
     err_t err = ERR_OK;
     if (table_at(&t, 0, 2)->num > 1)
-        err = fail(ERR_USAGE, "%s of %s has several values: weights %s; choose with --ema and --samples", o->name, p->cell,
-                   table_at(&t, 0, 4)->text);
+        err = fail(ERR_USAGE, "%s of %s has several values: weights %s; choose with --ema and --samples", o->name,
+                   p->cell, table_at(&t, 0, 4)->text);
     *v = table_at(&t, 0, 3)->num < table_at(&t, 0, 1)->num ? NAN : table_at(&t, 0, 0)->num;
     p->n = (int)table_at(&t, 0, 1)->num;
     table_done(&t);
@@ -163,14 +171,17 @@ static err_t check_evaluators(struct front *f, const struct objective *o)
     if (!o->nfe) return ERR_OK;
     TRY(query(f->l, &t,
               "SELECT count(DISTINCT e.evaluator || e.weights), count(*) FROM v_trial t JOIN v_run r ON r.run = t.run"
-              " JOIN v_eval e ON e.run = r.run AND e.step = r.iters WHERE t.sweep_id = ?1 AND r.status = 'done' AND e.metric = ?2"
+              " JOIN v_eval e ON e.run = r.run AND e.step = r.iters WHERE t.sweep_id = ?1 AND r.status = 'done' AND "
+              "e.metric = ?2"
               " AND e.sampler = ?3 AND e.nfe = ?4 AND (?5 IS NULL OR e.weights = ?5)"
               " AND (?6 IS NULL OR e.samples = CAST(?6 AS INTEGER))",
               "ississ", f->sweep, o->metric, o->sampler, (int64_t)o->nfe, f->ema, f->samples));
     err_t err = ERR_OK;
     if (!table_at(&t, 0, 1)->num) err = fail(ERR_NOT_FOUND, "no finished run of the sweep has %s", o->name);
     else if (table_at(&t, 0, 0)->num > 1)
-        err = fail(ERR_USAGE, "%s comes from several evaluators or weights in this sweep; choose with --ema and --samples", o->name);
+        err =
+            fail(ERR_USAGE,
+                 "%s comes from several evaluators or weights in this sweep; choose with --ema and --samples", o->name);
     table_done(&t);
     return err;
 }
@@ -181,7 +192,8 @@ static err_t fill_points(struct front *f)
         const struct objective *o = &f->key[k];
         if (o->is_eval) TRY(check_evaluators(f, o));
         for (int i = 0; i < f->npoints; i++)
-            TRY(o->is_eval ? eval_value(f, o, &f->points[i], &f->points[i].v[k]) : column_value(f, o, &f->points[i], &f->points[i].v[k]));
+            TRY(o->is_eval ? eval_value(f, o, &f->points[i], &f->points[i].v[k])
+                           : column_value(f, o, &f->points[i], &f->points[i].v[k]));
     }
     return ERR_OK;
 }
@@ -191,7 +203,8 @@ static void mark_front(struct front *f)
 {
     double *obj = mem_array((size_t)f->npoints * KEYS + 1, sizeof *obj);
     int *index = mem_array((size_t)f->npoints + 1, sizeof *index);
-    bool *on = mem_array((size_t)f->npoints + 1, sizeof *on), *seen = mem_array((size_t)f->npoints + 1, sizeof *seen), min[KEYS];
+    bool *on = mem_array((size_t)f->npoints + 1, sizeof *on), *seen = mem_array((size_t)f->npoints + 1, sizeof *seen),
+         min[KEYS];
     for (int k = 0; k < f->nkeys; k++) min[k] = f->key[k].minimise;
     for (int i = 0; i < f->npoints; i++) {
         int n = 0;
@@ -290,9 +303,10 @@ static const struct opt pareto_opts[] = {{"min", 0, "KEY", "smaller is better (m
                                          OPT_LEDGER,
                                          OPT_JSON,
                                          OPT_END};
-const struct command cmd_pareto = {.name = "pareto",
-                                   .args = "--min KEY --min KEY",
-                                   .help = "cells that no other cell beats, over means of replicates",
-                                   .opts = pareto_opts,
-                                   .more = "KEY: flops_total, seconds, units_paper, ... (columns of v_run) or METRIC@NFE, such as fd_random@2.",
-                                   .run = pareto_run};
+const struct command cmd_pareto = {
+    .name = "pareto",
+    .args = "--min KEY --min KEY",
+    .help = "cells that no other cell beats, over means of replicates",
+    .opts = pareto_opts,
+    .more = "KEY: flops_total, seconds, units_paper, ... (columns of v_run) or METRIC@NFE, such as fd_random@2.",
+    .run = pareto_run};

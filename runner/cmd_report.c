@@ -35,7 +35,8 @@ static err_t report_run(struct args *a)
     struct ledger *l;
     struct text t = {0};
     const char *out = args_get(a, "out"), *check = args_get(a, "check");
-    struct report_opts o = {.name = a->npos ? a->pos[0] : NULL, .sweep = args_get(a, "sweep"), .format = format_of(a, out ? out : check)};
+    struct report_opts o = {
+        .name = a->npos ? a->pos[0] : NULL, .sweep = args_get(a, "sweep"), .format = format_of(a, out ? out : check)};
     if (!out && !check) {
         o.width = print_width(STDOUT_FILENO);
         o.color = print_color();

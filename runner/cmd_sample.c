@@ -79,15 +79,17 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
         err = eval_samples(s->sampling.eval, s->sampling.params, &q, q.seed, seeds + i, k, x);
         if (!err) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
     }
-    char *made = out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
+    char *made =
+        out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
     if (!err && !out) {
         char *dir = mem_printf("%s/samples", s->dir);
         err = dir_make(dir);
         mem_free(dir);
     }
     if (!err) err = write_images(made, px, seeds, n, d);
-    if (!err) printf("wrote %s: %d images of run %s, %s with %d evaluations, weights %s\n", made, n, s->row.id, q.sampler.name, nfe,
-                     s->spec.eval_ema.s);
+    if (!err)
+        printf("wrote %s: %d images of run %s, %s with %d evaluations, weights %s\n", made, n, s->row.id,
+               q.sampler.name, nfe, s->spec.eval_ema.s);
     mem_free(made);
     mem_free(x);
     mem_free(px);

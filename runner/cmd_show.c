@@ -10,10 +10,11 @@ static const struct {
 } sections[] = {
     {"run", "SELECT * FROM v_run WHERE run = ?"},
     {"trials", "SELECT sweep, cell, replicate, factors FROM v_trial WHERE run = ?"},
-    {"settings", "SELECT key, text AS value, class FROM v_param WHERE run = ? AND NOT is_default ORDER BY class DESC, key"},
-    {"evaluations",
-     "SELECT metric, sampler, nfe, weights, step, value, samples, seed, substr(evaluator, 1, 12) AS evaluator FROM v_eval"
-     " WHERE run = ? ORDER BY step, sampler, nfe, weights, metric"},
+    {"settings",
+     "SELECT key, text AS value, class FROM v_param WHERE run = ? AND NOT is_default ORDER BY class DESC, key"},
+    {"evaluations", "SELECT metric, sampler, nfe, weights, step, value, samples, seed, substr(evaluator, 1, 12) AS "
+                    "evaluator FROM v_eval"
+                    " WHERE run = ? ORDER BY step, sampler, nfe, weights, metric"},
     {"segments", "SELECT segment, from_step, started FROM v_segment WHERE run = ? ORDER BY segment"},
     {"checkpoints", "SELECT step, file, substr(sha, 1, 12) AS sha, keep FROM v_checkpoint WHERE run = ? ORDER BY step"},
     {"pictures", "SELECT role, size, substr(sha, 1, 12) AS sha FROM v_artifact WHERE run = ? ORDER BY role"},
@@ -36,7 +37,8 @@ static err_t show_section(struct ledger *l, const char *id, size_t i, bool json,
 {
     struct table t;
     TRY(query(l, &t, sections[i].sql, "s", id));
-    struct table_style style = {.format = json ? "json" : NULL, .width = print_width(STDOUT_FILENO), .color = print_color()};
+    struct table_style style = {
+        .format = json ? "json" : NULL, .width = print_width(STDOUT_FILENO), .color = print_color()};
     if (json) {
         text_addf(out, "%s\"%s\": ", i ? ",\n" : "{", sections[i].name);
         table_print(&t, &style, out);
@@ -77,5 +79,6 @@ const struct command cmd_show = {.name = "show",
                                  .min_pos = 1,
                                  .max_pos = 1,
                                  .opts = show_opts,
-                                 .more = "RUN is the beginning of a run's id, as far as it is unique; @-1 is the newest.",
+                                 .more =
+                                     "RUN is the beginning of a run's id, as far as it is unique; @-1 is the newest.",
                                  .run = show_run};

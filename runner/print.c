@@ -31,7 +31,8 @@ int text_columns(const char *s)
 void print_table(const struct args *a, const struct table *t)
 {
     struct text out = {0};
-    struct table_style style = {.format = args_has(a, "json") ? "json" : NULL, .width = print_width(STDOUT_FILENO), .color = print_color()};
+    struct table_style style = {
+        .format = args_has(a, "json") ? "json" : NULL, .width = print_width(STDOUT_FILENO), .color = print_color()};
     table_print(t, &style, &out);
     fputs(text_str(&out), stdout);
     text_done(&out);

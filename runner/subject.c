@@ -11,7 +11,8 @@ static err_t recorded_evals(struct subject *s)
     TRY(query(s->lab.ledger, &t, "SELECT key, text FROM v_param WHERE run = ? AND class = 'eval'", "s", s->row.id));
     err_t err = ERR_OK;
     for (int r = 0; r < t.nrows && !err; r++)
-        if (spec_find(table_at(&t, r, 0)->text)) err = spec_set(&s->spec, table_at(&t, r, 0)->text, table_at(&t, r, 1)->text);
+        if (spec_find(table_at(&t, r, 0)->text))
+            err = spec_set(&s->spec, table_at(&t, r, 0)->text, table_at(&t, r, 1)->text);
     table_done(&t);
     return err;
 }
