@@ -1,5 +1,5 @@
-/* Evaluation: one pass of sampling, quantised once, is shown to every feature space that was asked for. Reference statistics are of the
- * whole data set and are made once per space. */
+/* Evaluation: one pass of sampling, quantised once, is shown to every feature space that was asked for. Reference
+ * statistics are of the whole data set and are made once per space. */
 #include "core/eval.h"
 
 #include <math.h>
@@ -36,7 +36,7 @@ struct eval {
     uint8_t *dev_px; /* [batch, per], device */
 };
 
-/* ---- identity --------------------------------------------------------------------------------------------------------- */
+/* ---- identity ---------------------------------------------------------------------------------------------------- */
 
 /* "fd_pixel" -> "pixel", or NULL. */
 static const char *space_of(const char *metric)
@@ -90,7 +90,7 @@ void eval_identity(const struct eval_request *q, const struct dataset *ref, stru
     sha256_text(canon->s + from, canon->len - from, sha);
 }
 
-/* ---- parts ---------------------------------------------------------------------------------------------------------------- */
+/* ---- parts ------------------------------------------------------------------------------------------------------- */
 
 err_t eval_new(struct eval **out, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev)
 {
@@ -247,7 +247,7 @@ done:
     return err;
 }
 
-/* ---- metrics ------------------------------------------------------------------------------------------------------------------ */
+/* ---- metrics ----------------------------------------------------------------------------------------------------- */
 
 /* The sampling pass: n spaces, their moments m, a time for each. */
 static err_t eval_pass(struct eval *e, struct params *w, const struct eval_request *q, struct space **spaces,
@@ -324,7 +324,7 @@ done:
     return err;
 }
 
-/* ---- controls ----------------------------------------------------------------------------------------------------------------- */
+/* ---- controls ---------------------------------------------------------------------------------------------------- */
 
 static err_t control_halves(struct eval *e, struct space *s, uint64_t seed, double *out)
 {

@@ -1,8 +1,9 @@
-/* eval: a number for a set of weights. An evaluation is keyed by (run, step, weights) and an evaluator: everything that could change
- * the number, as canonical text with a hash. Sample i depends on (seed block, i) only.
+/* eval: a number for a set of weights. An evaluation is keyed by (run, step, weights) and an evaluator: everything
+ * that could change the number, as canonical text with a hash. Sample i depends on (seed block, i) only.
  *
- * Metrics here: fd_pixel (Frechet distance of pixels x / 127.5 - 1 after uint8 quantisation) and fd_random (in the features of a
- * fixed random convolutional network, metrics/features.h). fid and fd_dinov2 exist only with their real extractors. */
+ * Metrics here: fd_pixel (Frechet distance of pixels x / 127.5 - 1 after uint8 quantisation) and fd_random (in the
+ * features of a fixed random convolutional network, metrics/features.h). fid and fd_dinov2 exist only with their
+ * real extractors. */
 #ifndef CORE_EVAL_H
 #define CORE_EVAL_H
 
@@ -16,11 +17,11 @@ struct eval_request {
     struct sampler_config sampler;
     int64_t samples;
     uint64_t seed; /* block */
-    bool
-        shifted; /* ECMPrecond's evaluation form of the preconditioning (sigma_min shift): sampler ect; off for EDM's solvers */
-    bool cond; /* labels drawn from the data set's distribution */
+    bool shifted;  /* ECMPrecond's evaluation form of the preconditioning: for sampler ect; EDM's solvers: plain */
+    bool cond;     /* labels drawn from the data set's distribution */
 };
-/* Adds to canon the canonical text "key=value\n..." of everything that identifies the evaluator (not run, step, weights); sha is its hash. */
+/* Adds to canon the canonical text "key=value\n..." of everything that identifies the evaluator (not run, step,
+ * weights); sha is its hash. */
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT]);
 
 struct eval;
@@ -30,9 +31,8 @@ err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, cons
 void eval_free(struct eval *e);
 struct eval_value {
     double value;
-    double seconds,
-        flops; /* its share of the pass (sampling divided by n) and its own work: sums over requests are what really ran */
-    int nfe; /* counted */
+    double seconds, flops; /* its share (1/n) of the pass and its own work: sums over requests are what really ran */
+    int nfe;               /* counted */
 };
 /* One pass of sampling serves all metrics of requests that share sampler, samples and seed: n requests, all such. */
 err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
@@ -40,8 +40,8 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
 /* Images [n, h, w, c] float64, as the sampler leaves them, of the samples index[] of a seed block. */
 err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index,
                    int n, double *out) MUST_USE;
-/* Controls by the same evaluators: real half against the other half (a random split; samples is not used); `samples` draws, quantised, of a
- * Gaussian with the data's pixel moments, against the data. */
+/* Controls by the same evaluators: real half against the other half (a random split; samples is not used); `samples`
+ * draws, quantised, of a Gaussian with the data's pixel moments, against the data. */
 enum eval_control { CONTROL_REAL_HALF, CONTROL_GAUSSIAN };
 err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, int64_t samples, uint64_t seed,
                    double *out) MUST_USE;

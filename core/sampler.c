@@ -1,5 +1,6 @@
-/* Samplers: Karras et al. 2022, Algorithm 2 (heun, euler) and n-step consistency sampling (Song et al. 2023, Algorithm 1, in ECT's form).
- * Only the network is float32. Whatever is random is named by (seed block, sample, step), so a batch is a matter of speed alone. */
+/* Samplers: Karras et al. 2022, Algorithm 2 (heun, euler) and n-step consistency sampling (Song et al. 2023,
+ * Algorithm 1, in ECT's form). Only the network is float32. Whatever is random is named by (seed block, sample,
+ * step), so a batch is a matter of speed alone. */
 #include "core/sampler.h"
 
 #include <math.h>

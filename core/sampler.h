@@ -1,5 +1,6 @@
-/* sampler: from noise to images. State in float64, network in float32. Sample i of a seed block depends on (block, i) only, not on
- * how samples are batched: latents and re-noising are drawn from counters. NFE is counted by calls, not assumed. */
+/* sampler: from noise to images. State in float64, network in float32. Sample i of a seed block depends on (block,
+ * i) only, not on how samples are batched: latents and re-noising are drawn from counters. NFE is counted by calls,
+ * not assumed. */
 #ifndef CORE_SAMPLER_H
 #define CORE_SAMPLER_H
 
@@ -25,11 +26,12 @@ struct sampler;
 err_t sampler_new(struct sampler **s, const struct sampler_config *c, struct program *prog, int batch, int per,
                   const struct kernels *k, struct kdev *dev) MUST_USE;
 void sampler_free(struct sampler *s);
-/* Draws samples with indices index[0..n), n <= batch, of seed block `seed`; labels [n, label_dim], NULL where it is 0; out [n, per] float64. */
+/* Draws samples with indices index[0..n), n <= batch, of seed block `seed`; labels [n, label_dim], NULL where it is
+ * 0; out [n, per] float64. */
 err_t sampler_draw(struct sampler *s, struct params *w, uint64_t seed, const uint32_t *index, int n,
                    const float *labels, double *out) MUST_USE;
-/* The same from given latents (unit variance, [n, per]) and noise [steps, n, per] (ect: row k is added after call k; churn: in step k);
- * for checks against published runs. */
+/* The same from given latents (unit variance, [n, per]) and noise [steps, n, per] (ect: row k is added after call k;
+ * churn: in step k); for checks against published runs. */
 err_t sampler_draw_from(struct sampler *s, struct params *w, const float *latents, const double *noise, int n,
                         const float *labels, double *out) MUST_USE;
 int64_t sampler_nfe(const struct sampler *s); /* network calls per sample made by the last draw */

@@ -1,4 +1,5 @@
-/* Errors and log lines. The last error text belongs to the thread that failed, so a worker thread never reads another's story. */
+/* Errors and log lines. The last error text belongs to the thread that failed, so a worker thread never reads
+ * another's story. */
 #include "core/base.h"
 
 #include <pthread.h>

@@ -1,4 +1,5 @@
-/* Files. A file that matters is never half written: it is complete under another name, and on disk, before it takes its own. */
+/* Files. A file that matters is never half written: it is complete under another name, and on disk, before it takes
+ * its own. */
 #include "core/base.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* The door to clock and host, and the embedded files. Tests replace the functions of `host`; nothing else asks the system. */
+/* The door to clock and host, and the embedded files. Tests replace the functions of `host`; nothing else asks the
+ * system. */
 #include "core/base.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* Memory. A block carries no header of ours (its size is what malloc says it is), so address sanitizer and valgrind see exact
- * bounds and whole pointers. */
+/* Memory. A block carries no header of ours (its size is what malloc says it is), so address sanitizer and valgrind
+ * see exact bounds and whole pointers. */
 #include "core/base.h"
 
 #include <errno.h>

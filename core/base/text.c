@@ -64,7 +64,8 @@ char *num_text(char buf[NUM_TEXT], double v)
         snprintf(buf, NUM_TEXT, "%lld", (long long)v);
         return buf;
     }
-    /* Up to 15 digits survive the way through a normal double unchanged, so %.15g already shows the shortest if it reads back. */
+    /* Up to 15 digits survive the way through a normal double unchanged, so %.15g already shows the shortest if it
+     * reads back. */
     for (int digits = fabs(v) < 1e-300 ? 1 : 15; digits <= 17; digits++) {
         snprintf(buf, NUM_TEXT, "%.*g", digits, v);
         if (strtod(buf, NULL) == v) break;
@@ -108,7 +109,7 @@ bool int_parse(const char *s, int64_t *v)
     return true;
 }
 
-/* ---- nearest name --------------------------------------------------------------------------------------------------- */
+/* ---- nearest name ------------------------------------------------------------------------------------------------ */
 
 enum { NAME_MAX_LEN = 96 };
 

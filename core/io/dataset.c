@@ -1,4 +1,5 @@
-/* Data sets in memory. The identity is a hash of what training sees (shape, pixels, labels), not of the file it came in. */
+/* Data sets in memory. The identity is a hash of what training sees (shape, pixels, labels), not of the file it came
+ * in. */
 #include "core/io/dataset.h"
 
 #include <errno.h>

@@ -14,7 +14,8 @@ struct dataset {
     double std;      /* of all values x / 127.5 - 1 about their mean: the sigma_data of EDM */
     const char *attribution;
 };
-/* By name: "digits" (UCI optical digits, 8x8x1, shipped). ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
+/* By name: "digits" (UCI optical digits, 8x8x1, shipped). ERR_NO_DATA says how to get it; ERR_FORMAT names file and
+ * line. */
 err_t dataset_open(struct dataset **d, const char *name) MUST_USE;
 /* From a CSV (optionally gzipped) of h*w pixel columns 0..max and a label. */
 err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, int h, int w, int max) MUST_USE;

@@ -7,7 +7,8 @@
 /* Encodes [h, w, c] uint8, c = 1 or 3, into memory (mem_free). */
 err_t png_encode(const uint8_t *px, int h, int w, int c, void **png, size_t *n) MUST_USE;
 err_t png_write(const char *path, const uint8_t *px, int h, int w, int c) MUST_USE;
-/* Arranges n images [h, w, c] in rows of cols, each pixel scaled by zoom (nearest), gap pixels between; mem_free(*out). */
+/* Arranges n images [h, w, c] in rows of cols, each pixel scaled by zoom (nearest), gap pixels between;
+ * mem_free(*out). */
 void image_grid(const uint8_t *px, int n, int h, int w, int c, int cols, int zoom, int gap, uint8_t **out, int *gh,
                 int *gw);
 /* Float64 samples in [-1, 1] to uint8 for viewing: round((x + 1) * 127.5), clipped (the published grid convention). */

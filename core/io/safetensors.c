@@ -1,5 +1,5 @@
-/* Safetensors. Nothing in the header is believed until it agrees with the size of the file: sorted by offset, the tensors must tile
- * the data exactly, so an overlap, a hole or a tail cannot hide. */
+/* Safetensors. Nothing in the header is believed until it agrees with the size of the file: sorted by offset, the
+ * tensors must tile the data exactly, so an overlap, a hole or a tail cannot hide. */
 #include "core/io/safetensors.h"
 
 #include <errno.h>
@@ -190,7 +190,7 @@ const char *st_meta(const struct st_file *f, const char *key)
     return f->meta ? json_string_value(json_object_get(f->meta, key)) : NULL;
 }
 
-/* ---- values -------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static double half_value(uint16_t h)
 {
@@ -258,7 +258,7 @@ err_t st_read_f64(const struct st_tensor *t, double *out, size_t count)
     return ERR_OK;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 struct st_writer {
     struct text header, data; /* header: the tensors' entries, each with a comma in front */
@@ -314,7 +314,7 @@ err_t st_writer_save(struct st_writer *w, const char *path)
 {
     struct text head = {0};
     char length[8];
-    qsort(w->meta, w->nmeta / 2, 2 * sizeof *w->meta, by_key);
+    if (w->nmeta) qsort(w->meta, w->nmeta / 2, 2 * sizeof *w->meta, by_key);
     text_add(&head, "{");
     if (w->nmeta) text_add(&head, "\"__metadata__\":{");
     for (size_t i = 0; i < w->nmeta; i += 2) {

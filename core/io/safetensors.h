@@ -1,5 +1,6 @@
-/* safetensors: named tensors in one file. Header length (8 bytes LE), JSON header, raw little-endian data. Every size is checked
- * against the file before it is believed: overlaps, holes, duplicate keys, unknown dtypes, shape overflow are ERR_FORMAT. */
+/* safetensors: named tensors in one file. Header length (8 bytes LE), JSON header, raw little-endian data. Every
+ * size is checked against the file before it is believed: overlaps, holes, duplicate keys, unknown dtypes, shape
+ * overflow are ERR_FORMAT. */
 #ifndef CORE_IO_SAFETENSORS_H
 #define CORE_IO_SAFETENSORS_H
 

@@ -1,5 +1,6 @@
-/* Features. "pixel" is the image itself. "random" is the network written down in `layers` below: what it computes is fixed by this text and
- * the weight formula, and a hash of both names it, so a changed extractor can never pass for the old one. */
+/* Features. "pixel" is the image itself. "random" is the network written down in `layers` below: what it computes is
+ * fixed by this text and the weight formula, and a hash of both names it, so a changed extractor can never pass for
+ * the old one. */
 #include "core/metrics/features.h"
 
 #include <assert.h>
@@ -19,7 +20,7 @@ struct extractor {
     float *host; /* [batch, h, w, c] */
 };
 
-/* ---- the portable weight formula --------------------------------------------------------------------------------------- */
+/* ---- the portable weight formula --------------------------------------------------------------------------------- */
 
 static double hash_uniform(uint32_t crc, uint32_t i)
 {
@@ -42,10 +43,11 @@ float portable_weight(const char *name, uint32_t i, double shift, double scale)
     return (float)(shift + scale * portable_uniform(name, i));
 }
 
-/* ---- the random network ---------------------------------------------------------------------------------------------------- */
+/* ---- the random network ------------------------------------------------------------------------------------------ */
 
-/* Three 3x3 convolutions with ReLU; after the second and after the third the image is halved by 2x2 means (the third: until a side is 2
- * or odd). The last map, row by row, is the feature vector: 2 x 2 x 32 = 128 for the usual sizes. */
+/* Three 3x3 convolutions with ReLU; after the second and after the third the image is halved by 2x2 means (the
+ * third: until a side is 2 or odd). The last map, row by row, is the feature vector: 2 x 2 x 32 = 128 for the usual
+ * sizes. */
 enum { LAYERS = 3 };
 static const int layer_out[LAYERS] = {32, 64, 32};
 static const char layers[] =
@@ -155,7 +157,7 @@ err_t extractor_identity(const char *name, int h, int w, int c, char sha[SHA256_
     return ERR_OK;
 }
 
-/* ---- extractors ---------------------------------------------------------------------------------------------------------------- */
+/* ---- extractors -------------------------------------------------------------------------------------------------- */
 
 err_t extractor_new(struct extractor **out, const char *name, int h, int w, int c, int batch, const struct kernels *k,
                     struct kdev *dev)

@@ -1,6 +1,6 @@
-/* features: extractors from images to vectors. fd_random's is a fixed convolutional network with weights from the portable hash
- * formula (murmur3 finaliser of element index and CRC-32 of the tensor's name), so any program can rebuild it; its hash is part of
- * the evaluator's identity. */
+/* features: extractors from images to vectors. fd_random's is a fixed convolutional network with weights from the
+ * portable hash formula (murmur3 finaliser of element index and CRC-32 of the tensor's name), so any program can
+ * rebuild it; its hash is part of the evaluator's identity. */
 #ifndef CORE_METRICS_FEATURES_H
 #define CORE_METRICS_FEATURES_H
 

@@ -1,5 +1,6 @@
-/* Frechet distance. With S1 = V' W V (rows of V are eigenvectors) and B = W^1/2 V, the product S1^1/2 S2 S1^1/2 has the eigenvalues of
- * B S2 B', which is symmetric by construction: no square root of a non-symmetric, perhaps singular, product is ever taken. */
+/* Frechet distance. With S1 = V' W V (rows of V are eigenvectors) and B = W^1/2 V, the product S1^1/2 S2 S1^1/2 has
+ * the eigenvalues of B S2 B', which is symmetric by construction: no square root of a non-symmetric, perhaps
+ * singular, product is ever taken. */
 #include "core/metrics/frechet.h"
 
 #include <math.h>

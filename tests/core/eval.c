@@ -1,5 +1,5 @@
-/* Evaluation on a toy network (the best denoiser of a Gaussian, its brightness shifted by the label): values against the parts put together
- * by hand, identity, labels, controls, neighbours. */
+/* Evaluation on a toy network (the best denoiser of a Gaussian, its brightness shifted by the label): values against
+ * the parts put together by hand, identity, labels, controls, neighbours. */
 #include "tests/test.h"
 
 #include "core/eval.h"

@@ -1,5 +1,5 @@
-/* Feature extractors: the weight formula's spot values, an independent double-precision network, and the order that a measure of images must
- * have: real < blurred < noisy ... < Gaussian. */
+/* Feature extractors: the weight formula's spot values, an independent double-precision network, and the order that
+ * a measure of images must have: real < blurred < noisy ... < Gaussian. */
 #include "tests/test.h"
 
 #include "core/io/dataset.h"

@@ -1,4 +1,5 @@
-/* Frechet distance: the published tools' values on formula-made features, and what must hold for any: chunks, offsets, symmetry. */
+/* Frechet distance: the published tools' values on formula-made features, and what must hold for any: chunks,
+ * offsets, symmetry. */
 #include "tests/test.h"
 
 #include <jansson.h>

@@ -1,4 +1,5 @@
-/* Safetensors: every damaged file of the published set is refused as such, the good one is read, and what we write comes back. */
+/* Safetensors: every damaged file of the published set is refused as such, the good one is read, and what we write
+ * comes back. */
 #include "tests/test.h"
 
 #include <dirent.h>
