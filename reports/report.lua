@@ -625,6 +625,7 @@ end
 
 function report.duration(seconds)
     if seconds < 60 then return ("%.1f s"):format(seconds) end
+    seconds = math.floor(seconds + .5)
     if seconds < 3600 then return ("%d min %d s"):format(seconds // 60, seconds % 60) end
     return ("%d h %d min"):format(seconds // 3600, seconds % 3600 // 60)
 end

@@ -531,7 +531,8 @@ static int l_refuse(lua_State *L)
 static int l_require(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
-    lua_getfield(L, LUA_REGISTRYINDEX, "ect.loaded");
+    lua_settop(L, 1);
+    lua_getfield(L, LUA_REGISTRYINDEX, "ect.loaded"); /* index 2 */
     if (lua_getfield(L, -1, name) != LUA_TNIL) return 1;
     lua_pop(L, 1);
     if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != strlen(name))
@@ -544,7 +545,7 @@ static int l_require(lua_State *L)
     lua_call(L, 1, 1);
     if (lua_isnil(L, -1)) lua_pop(L, 1), lua_pushboolean(L, 1);
     lua_pushvalue(L, -1);
-    lua_setfield(L, -4, name);
+    lua_setfield(L, 2, name);
     return 1;
 }
 
