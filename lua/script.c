@@ -258,6 +258,11 @@ int script_find_cell(const struct script *const_s, const char *config_hash)
 
 /* ---- recipes ---------------------------------------------------------------------------------------------------------------------- */
 
+const char *script_library(void)
+{
+    return LUA_RELEASE;
+}
+
 int script_recipes(const char *const **names)
 {
     static const char *const recipes[] = {"cifar10-ect", "cifar10-ect-1hour", "cifar10-edm", "digits-ect",
