@@ -16,7 +16,8 @@ static err_t say_full(struct ledger *l)
 
 err_t db_fail(struct ledger *l, int rc, const char *what)
 {
-    int os = l->db ? sqlite3_system_errno(l->db) : 0;
+    int os = errno; /* first: sqlite3_system_errno stays 0 for a write that failed in a commit */
+    if (l->db && sqlite3_system_errno(l->db)) os = sqlite3_system_errno(l->db);
     const char *text = l->db ? sqlite3_errmsg(l->db) : sqlite3_errstr(rc);
     if (l->in_tx) l->poisoned = true;
     switch (rc & 0xff) {

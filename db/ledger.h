@@ -13,7 +13,7 @@
  * Views (stable, documented where they are made, db/0001.sql; the text is in the file too: SELECT sql FROM sqlite_schema): v_run,
  * v_eval, v_metric, v_param, v_trial, v_sweep, v_evaluator, v_control, v_artifact, v_provenance, v_segment, v_checkpoint.
  *
- * A handle belongs to one thread at a time and does not cross a fork. Writes are durable when they return, except points and progress,
+ * A handle belongs to one thread at a time and does not cross a fork (fork and exec is fine). Writes are durable when they return, except points and progress,
  * which survive the death of the program but perhaps not that of the machine. After a full disk the handle goes on working once there
  * is space. All text is copied; output text is the caller's (mem_free).
  */

@@ -146,6 +146,8 @@ err_t db_configure(struct ledger *l)
                           "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY",
                           NULL, NULL, NULL);
     if (!rc) rc = pareto_register(l->db);
+    /* connects the table-valued function now: later an authoriser may forbid it */
+    if (!rc) rc = sqlite3_exec(l->db, "SELECT key FROM pareto('SELECT 1, 1')", NULL, NULL, NULL);
     if (rc) return db_fail(l, rc, "configure");
     l->durable = true;
     l->next_checkpoint = CHECKPOINT_FRAMES;

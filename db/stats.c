@@ -60,12 +60,20 @@ static double beta_fraction(double a, double b, double x)
     return h;
 }
 
+/* ln(1 + t^2 / df), where t^2 may overflow. */
+static double log_spread(double t, double df)
+{
+    double u = t / sqrt(df);
+    return u > 1e8 ? 2 * log(u) : log1p(u * u);
+}
+
 /* t > 0. *inside = P(|T| < t), *outside = P(|T| > t), each to full relative precision where it is the small one. */
 static void t_masses(double t, double df, double *inside, double *outside)
 {
-    double far = df / (df + t * t), near = t * t / (df + t * t); /* far + near = 1 */
-    /* ln of near^(1/2) far^(df/2) / B(1/2, df/2); far^(df/2) by log1p, as far may be next to 1 */
-    double ln = 0.5 * log(near) - 0.5 * df * log1p(t * t / df) + lgamma_half(0.5 * df) - 0.5 * log(M_PI);
+    double u = t / sqrt(df), far = 1 / (1 + u * u),
+           near = u < 1 ? u * u / (1 + u * u) : 1 / (1 + 1 / u / u); /* far + near = 1 */
+    double ln = 0.5 * log(near) - 0.5 * df * log_spread(t, df) + lgamma_half(0.5 * df) - 0.5 * log(M_PI);
+    /* exp(ln) = near^(1/2) far^(df/2) / B(1/2, df/2) */
     if (far < (0.5 * df + 1) / (0.5 * df + 2.5)) {
         *outside = exp(ln) * beta_fraction(0.5 * df, 0.5, far) / (0.5 * df);
         *inside = 1 - *outside;
@@ -77,7 +85,7 @@ static void t_masses(double t, double df, double *inside, double *outside)
 
 static double t_density(double t, double df)
 {
-    return exp(lgamma_half(0.5 * df) - 0.5 * log(M_PI * df) - 0.5 * (df + 1) * log1p(t * t / df));
+    return exp(lgamma_half(0.5 * df) - 0.5 * log(M_PI * df) - 0.5 * (df + 1) * log_spread(t, df));
 }
 
 /* Solves P(|T| > t) = outside, P(|T| < t) = inside; compares the smaller of the two. */
@@ -104,15 +112,41 @@ static double t_solve(double inside, double outside, double df)
     return t;
 }
 
+/* The same for the normal distribution. erf for the middle, the logarithm of erfc for the tail, where it is nearly a parabola. */
+static double z_solve(double inside, double outside)
+{
+    double z = outside < inside ? sqrt(-2 * log(outside)) : inside * sqrt(M_PI / 2);
+    for (int i = 0; i < 100; i++) {
+        double density = sqrt(2 / M_PI) * exp(-0.5 * z * z), step;
+        if (outside < inside) {
+            double out = erfc(z * M_SQRT1_2);
+            step = (log(out) - log(outside)) * out / density;
+        } else step = (inside - erf(z * M_SQRT1_2)) / density;
+        z += step;
+        if (fabs(step) <= 2 * DBL_EPSILON * z) break;
+    }
+    return z;
+}
+
+/* Many degrees of freedom: the continued fraction would lose df * 1e-16, while Fisher's expansion around the normal quantile is exact
+ * (Abramowitz and Stegun, 26.7.5). */
+static double t_large_df(double z, double n)
+{
+    double y = z * z;
+    double g1 = (y + 1) / 4, g2 = ((5 * y + 16) * y + 3) / 96, g3 = (((3 * y + 19) * y + 17) * y - 15) / 384;
+    double g4 = ((((79 * y + 776) * y + 1482) * y - 1920) * y - 945) / 92160;
+    return z * (1 + (g1 + (g2 + (g3 + g4 / n) / n) / n) / n);
+}
+
 double stat_t_quantile(double p, double df)
 {
+    enum { MANY = 30000 };
     if (!(p >= 0 && p <= 1) || !(df > 0)) return NAN;
     if (p == 0.5) return 0;
     if (p == 0 || p == 1) return p == 0 ? -INFINITY : INFINITY;
-    /* beyond this the distribution is normal to double precision; the series would only add rounding */
-    if (df > 1e16) df = 1e16;
-    if (p < 0.5) return -t_solve(1 - 2 * p, 2 * p, df);
-    return t_solve(2 * p - 1, 2 * (1 - p), df);
+    double outside = p < 0.5 ? 2 * p : 2 * (1 - p), inside = p < 0.5 ? 1 - 2 * p : 2 * p - 1;
+    double t = df > MANY ? t_large_df(z_solve(inside, outside), df) : t_solve(inside, outside, df);
+    return p < 0.5 ? -t : t;
 }
 
 /* ---- intervals --------------------------------------------------------------------------------------------------------------- */
