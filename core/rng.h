@@ -11,17 +11,22 @@
 #include "core/base.h"
 
 enum rng_purpose {
-    RNG_ORDER = 1,    /* permutation of the data set; step = epoch, sample = 0               */
-    RNG_TIME,         /* u of the training noise level; sample = index in the global batch    */
-    RNG_NOISE,        /* training noise eps                                                   */
-    RNG_NOISE_R,      /* separate noise of the r point where loss.share_noise is off          */
-    RNG_DROPOUT,      /* masks; layer = index of the dropout op in the graph                   */
-    RNG_DROPOUT_R,    /* masks of the r pass where loss.share_dropout is off                   */
-    RNG_INIT,         /* initial weights; layer = 0, sample = parameter index                  */
-    RNG_LATENT,       /* sampling: initial noise; step = 0, sample = sample seed                */
-    RNG_RENOISE,      /* sampling: noise added between steps; step = step index                */
-    RNG_LABEL,        /* sampling: class label drawn from the data set                          */
-    RNG_FLIP, RNG_AUGMENT, RNG_SWEEP, RNG_BOOTSTRAP, RNG_EXTRACTOR, RNG_TEST
+    RNG_ORDER = 1, /* permutation of the data set; step = epoch, sample = 0               */
+    RNG_TIME,      /* u of the training noise level; sample = index in the global batch    */
+    RNG_NOISE,     /* training noise eps                                                   */
+    RNG_NOISE_R,   /* separate noise of the r point where loss.share_noise is off          */
+    RNG_DROPOUT,   /* masks; layer = index of the dropout op in the graph                   */
+    RNG_DROPOUT_R, /* masks of the r pass where loss.share_dropout is off                   */
+    RNG_INIT,      /* initial weights; layer = 0, sample = parameter index                  */
+    RNG_LATENT,    /* sampling: initial noise; step = 0, sample = sample seed                */
+    RNG_RENOISE,   /* sampling: noise added between steps; step = step index                */
+    RNG_LABEL,     /* sampling: class label drawn from the data set                          */
+    RNG_FLIP,
+    RNG_AUGMENT,
+    RNG_SWEEP,
+    RNG_BOOTSTRAP,
+    RNG_EXTRACTOR,
+    RNG_TEST
 };
 
 struct rng { /* a stream: everything but the sample and element */

@@ -148,7 +148,7 @@ INLINE void tile(const int P, const float *base, const int *offset, size_t row, 
     } else {
 #pragma GCC unroll 8
         for (int p = 0; p < P; p++) {
-            float tmp[NR];
+            float tmp[NR] = {0};
             V8_PUT(tmp) = acc[p][0];
             V8_PUT(tmp + 8) = acc[p][1];
             memcpy(out + (size_t)p * ldo, tmp, (size_t)keep * sizeof *tmp);
@@ -261,8 +261,10 @@ INLINE void weight_tile(const int J, const float *base, const int *offset, int p
     V8 acc[MR][2];
 #pragma GCC unroll 8
     for (int j = 0; j < J; j++) {
-        acc[j][0] = first ? (V8){0} : V8_AT(t + j * ldt);
-        acc[j][1] = first ? (V8){0} : V8_AT(t + j * ldt + 8);
+        acc[j][0] = acc[j][1] = (V8){0};
+        if (first) continue;
+        acc[j][0] = V8_AT(t + j * ldt);
+        acc[j][1] = V8_AT(t + j * ldt + 8);
     }
     for (int q = 0; q < pixels; q++, dout += ldd) {
         const float *x = base + offset[q];

@@ -35,7 +35,7 @@ INLINE void tile(const int M, int depth, float alpha, const float *a, size_t ra,
             V8_PUT(to) = alpha * acc[i][0] + beta * V8_AT(to);
             V8_PUT(to + 8) = alpha * acc[i][1] + beta * V8_AT(to + 8);
         } else {
-            float row[NR];
+            float row[NR] = {0};
             V8_PUT(row) = alpha * acc[i][0];
             V8_PUT(row + 8) = alpha * acc[i][1];
             for (int j = 0; j < keep; j++) to[j] = beta == 0 ? row[j] : row[j] + beta * to[j];

@@ -7,6 +7,7 @@
  */
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/xd.h"
@@ -14,7 +15,7 @@
 enum {
     RUN = 64,         /* elements handled at a time: one drawing of the mask */
     MAX_C = 4096,     /* channels; the per-channel values live on the stack */
-    KEEP = 16 * 1024, /* elements of a sample up to which backward keeps d(normalised) instead of computing it twice */
+    KEEP = 16 * 1024, /* elements of a sample up to which backward keeps d(normalised) on the stack */
     BLOCK = 64        /* rows summed in float before they go to double */
 };
 
@@ -236,26 +237,27 @@ INLINE void gather_any(const struct norm_desc *q, const struct view *v, const st
     else gather_run(false, false, v, d, c, e0, x, dy, keep);
 }
 
-/* from the sums to the coefficients; part[c, 2 rows] gets this sample's share of dgamma and dbeta */
+/* from the sums to the coefficients; part[2, c] gets this sample's share of dgamma and dbeta */
 INLINE void coefficients(const struct norm_desc *q, const struct view *v, struct channel *c, float *part)
 {
-    double a[MAX_C], b[MAX_C], m = (double)q->groups / v->total;
+    double m = (double)q->groups / v->total;
     for (int k = 0; k < q->c; k++) {
         float sg = 0, sb = 0;
         for (int j = k; j < v->c; j += v->real) sg += c->sg[j], sb += c->sb[j];
         part[k] = sg;
         part[q->c + k] = sb;
     }
-    for (int g = 0; g < q->groups; g++) {
-        a[g] = b[g] = 0;
-        for (int k = g * v->per; k < (g + 1) * v->per; k++) {
-            a[g] += (double)part[k] * c->gamma[k];
-            b[g] += (double)part[q->c + k] * c->gamma[k];
+    for (int k0 = 0; k0 < q->c; k0 += v->per) {
+        double sg = 0, sb = 0;
+        for (int k = k0; k < k0 + v->per; k++) {
+            sg += (double)part[k] * c->gamma[k];
+            sb += (double)part[q->c + k] * c->gamma[k];
         }
-    }
-    for (int k = 0; k < v->c; k++) {
-        c->sg[k] = (float)(m * a[v->group[k]]) * c->rstd[k];
-        c->sb[k] = (float)(m * b[v->group[k]]) * c->rstd[k];
+        for (int k = k0; k < k0 + v->per; k++)
+            for (int j = k; j < v->c; j += v->real) {
+                c->sg[j] = (float)(m * sg) * c->rstd[j];
+                c->sb[j] = (float)(m * sb) * c->rstd[j];
+            }
     }
 }
 
@@ -265,7 +267,7 @@ INLINE void backward_body(const struct norm_desc *q, const struct view *v, const
 {
     struct channel c;
     float kept[KEEP];
-    bool keep = v->total <= KEEP;
+    float *where = v->total <= KEEP ? kept : acc ? NULL : dx; /* dz is kept here, or gathered twice */
     for (int k = 0; k < v->c; k++) {
         int g = v->group[k], ch = v->channel[k];
         c.mean[k] = stats[2 * g];
@@ -274,14 +276,16 @@ INLINE void backward_body(const struct norm_desc *q, const struct view *v, const
         c.beta[k] = beta[ch];
         c.sg[k] = c.sb[k] = 0;
     }
-    for (int e0 = 0; e0 < v->total; e0 += RUN) gather_any(q, v, d, &c, e0, x, dy, keep ? kept + e0 : kept);
+    for (int e0 = 0; e0 < v->total; e0 += RUN) // cppcheck-suppress legacyUninitvar
+        gather_any(q, v, d, &c, e0, x, dy, where ? where + e0 : kept);
     coefficients(q, v, &c, part);
-    struct channel again; /* sums of the second gathering, which nobody reads */
-    if (!keep) again = c;
+    struct channel again; /* for a second gathering, whose sums nobody reads */
+    if (!where) again = c;
     for (int e0 = 0; e0 < v->total; e0 += RUN) {
         int end = e0 + RUN < v->total ? e0 + RUN : v->total;
-        const float *dz = keep ? kept + e0 : kept;
-        if (!keep) gather_any(q, v, d, &again, e0, x, dy, kept);
+        const float *dz = where == kept ? kept + e0 : kept;
+        if (!where) gather_any(q, v, d, &again, e0, x, dy, kept);
+        if (where == dx) memcpy(kept, dx + e0, (size_t)(end - e0) * sizeof *dx);
         for (int e = e0; e < end;) {
             int k = e % v->c, n = end - e < v->c - k ? end - e : v->c - k;
             if (n == RUN && acc) gradient(true, RUN, &c, k, x + e, dz, dx + e);

@@ -195,11 +195,6 @@ void vendor_conv_free(struct vendor_conv *v)
     mem_free(v);
 }
 
-static size_t up64(size_t n)
-{
-    return (n + 63) / 64 * 64;
-}
-
 size_t vendor_conv_packed_bytes(const struct vendor_conv *v)
 {
     return v->weight_bytes[FWD];
@@ -209,29 +204,35 @@ size_t vendor_conv_packed_bwd_bytes(const struct vendor_conv *v)
     return v->weight_bytes[BWD_DATA];
 }
 
-/* Bytes of the weight gradient in the library's layout, as KRSC, and of the bias gradient: they come before the scratch. */
-static size_t gradient_bytes(const struct vendor_conv *v, size_t *plain, size_t *bias)
+/* The workspace of a weight gradient: itself in the library's layout, as KRSC, the bias gradient, then scratch. */
+struct gradients {
+    size_t plain, bias, scratch; /* where each begins, in floats, on multiples of 64 bytes */
+};
+
+static struct gradients gradients_of(const struct vendor_conv *v)
 {
-    *plain = up64(v->weight_bytes[BWD_WEIGHT]);
-    *bias = *plain + up64((size_t)v->d.k * v->d.c * v->d.r * v->d.s * sizeof(float));
-    return *bias + up64((size_t)v->d.k * sizeof(float));
+    struct gradients g;
+    g.plain = (v->weight_bytes[BWD_WEIGHT] / sizeof(float) + 15) / 16 * 16;
+    g.bias = g.plain + ((size_t)v->d.k * v->d.c * v->d.r * v->d.s + 15) / 16 * 16;
+    g.scratch = g.bias + ((size_t)v->d.k + 15) / 16 * 16;
+    return g;
 }
 
 size_t vendor_conv_workspace_bytes(const struct vendor_conv *v)
 {
-    size_t most = 0, a, b;
+    size_t most = 0;
     for (int i = 0; i < PARTS; i++) {
         size_t bytes = v->part[i].scratch;
         if (i == BWD_WEIGHT && v->d.bwd_weight) {
             if (v->pack[i].scratch > bytes) bytes = v->pack[i].scratch;
-            bytes += gradient_bytes(v, &a, &b);
+            bytes += gradients_of(v).scratch * sizeof(float);
         }
         if (bytes > most) most = bytes;
     }
     return most;
 }
 
-/* reorders of weights need no scratch in either version for f32; were one to, packing has no workspace to give */
+/* reorders of f32 weights need no scratch in either version; were one to, packing has no workspace to give */
 void vendor_conv_pack(struct vendor_conv *v, const float *w, void *packed)
 {
     prim_run(&v->pack[FWD], v->stream, (const void *[]){w, packed, NULL});
@@ -254,11 +255,10 @@ void vendor_conv_bwd_data(struct vendor_conv *v, const float *dy, const void *w,
 
 void vendor_conv_bwd_weight_acc(struct vendor_conv *v, const float *x, const float *dy, float *dw, float *db, void *ws)
 {
-    size_t plain_at, bias_at, scratch_at = gradient_bytes(v, &plain_at, &bias_at);
-    char *base = ws;
-    const float *plain = (const float *)(base + plain_at), *bias = (const float *)(base + bias_at);
-    prim_run(&v->part[BWD_WEIGHT], v->stream, (const void *[]){x, dy, base, bias, base + scratch_at});
-    prim_run(&v->pack[BWD_WEIGHT], v->stream, (const void *[]){base, plain, base + scratch_at});
+    struct gradients g = gradients_of(v);
+    float *own = ws, *plain = own + g.plain, *bias = own + g.bias, *scratch = own + g.scratch;
+    prim_run(&v->part[BWD_WEIGHT], v->stream, (const void *[]){x, dy, own, bias, scratch});
+    prim_run(&v->pack[BWD_WEIGHT], v->stream, (const void *[]){own, plain, scratch});
     size_t count = (size_t)v->d.k * v->d.c * v->d.r * v->d.s;
 #pragma omp parallel for simd schedule(static) if (count > 65536)
     for (size_t i = 0; i < count; i++) dw[i] += plain[i];
