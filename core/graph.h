@@ -28,6 +28,7 @@ void graph_free(struct graph *g);
 
 struct node *graph_input(struct graph *g, const char *name, int h, int w, int c);
 void graph_output(struct graph *g, const char *name, struct node *n);
+int node_channels(const struct node *n);
 
 /* How a parameter starts. Values are drawn per parameter from the counter RNG_INIT, so they depend on seed and order only. */
 enum init_kind { INIT_ZERO, INIT_ONE, INIT_XAVIER_UNIFORM, INIT_KAIMING_UNIFORM, INIT_KAIMING_NORMAL, INIT_NORMAL };
@@ -52,8 +53,8 @@ struct param_info {
 int graph_nparams(const struct graph *g); /* parameters and buffers, in declaration order */
 const struct param_info *graph_param_info(const struct graph *g, int i);
 const struct param_info *graph_param_named(const struct graph *g, const char *name); /* or NULL */
-size_t graph_arena_floats(const struct graph *g);  /* trainable parameters, padded; buffers are outside */
-size_t graph_param_count(const struct graph *g);   /* trainable elements */
+size_t graph_arena_floats(const struct graph *g); /* trainable parameters, padded; buffers are outside */
+size_t graph_param_count(const struct graph *g);  /* trainable elements */
 
 /* FLOPs of one forward pass of one sample: 2 per multiply-accumulate, by kind; from shapes alone. */
 struct flops {
@@ -66,9 +67,9 @@ void graph_flops(const struct graph *g, struct flops *f);
 
 err_t params_new(struct params **p, const struct graph *g, const struct kernels *k, struct kdev *dev) MUST_USE;
 void params_free(struct params *p);
-void params_init(struct params *p, uint64_t seed);       /* fresh values by each parameter's init */
-float *params_arena(struct params *p);                   /* device; after writing to it call params_changed */
-void params_changed(struct params *p);                   /* the weight program runs again before the next forward */
+void params_init(struct params *p, uint64_t seed); /* fresh values by each parameter's init */
+float *params_arena(struct params *p);             /* device; after writing to it call params_changed */
+void params_changed(struct params *p);             /* the weight program runs again before the next forward */
 void params_copy(struct params *dst, const struct params *src);
 /* Host values in PyTorch's order, count floats. For arenas of the same layout that are not parameter sets (gradients,
  * moments, EMA) use the arena_ forms; they touch no buffer. */
@@ -85,9 +86,10 @@ struct program_opts {
     enum grad_mode grad;
     bool eval_form;   /* preconditioning in ECMPrecond's evaluation form (sigma_min shift 0.003) */
     const char *only; /* compile only what this output needs; NULL: all outputs */
+    bool unplanned;   /* every tensor gets memory of its own: the reference that tests hold the memory plan against */
 };
-err_t program_new(struct program **p, struct graph *g, const struct kernels *k, struct kdev *dev, const struct program_opts *o)
-    MUST_USE;
+err_t program_new(struct program **p, struct graph *g, const struct kernels *k, struct kdev *dev,
+                  const struct program_opts *o) MUST_USE;
 void program_free(struct program *p);
 
 /* Where to write inputs, read outputs, write output gradients, read input gradients: device pointers, fixed for life. */
@@ -96,7 +98,7 @@ float *program_output(struct program *p, const char *name);
 float *program_output_grad(struct program *p, const char *name);
 float *program_input_grad(struct program *p, const char *name);
 
-struct run_ctx { /* what differs from call to call */
+struct run_ctx {         /* what differs from call to call */
     float dropout;       /* probability; 0 in evaluation */
     struct kstream drop; /* purpose RNG_DROPOUT or RNG_DROPOUT_R; layer is filled in per op */
 };

@@ -1,0 +1,78 @@
+/* conv: y = w * x + bias, "same" padding, stride 1. */
+#include "core/graph_op.h"
+#include "core/ops.h"
+
+enum { X, W, BIAS };
+struct state {
+    struct conv_desc desc;
+    struct conv *conv;
+};
+
+static void conv_flops(const struct node *n, struct flops *f)
+{
+    const struct param_info *w = node_param(n->in[W]);
+    double macs = (double)node_hw(n) * (double)w->count;
+    double *kind = w->dims[2] == 3 && w->dims[3] == 3   ? &f->conv3x3
+                   : w->dims[2] == 1 && w->dims[3] == 1 ? &f->conv1x1
+                                                        : &f->conv_other;
+    *kind += 2 * macs;
+}
+
+static err_t conv_plan(struct inst *i)
+{
+    const struct node *n = i->n, *x = n->in[X];
+    const struct param_info *w = node_param(n->in[W]);
+    struct state *s = i->state = mem_alloc(sizeof *s);
+    s->desc = (struct conv_desc){.n = i->batch,
+                                 .h = x->h,
+                                 .w = x->w,
+                                 .c = x->c,
+                                 .k = n->c,
+                                 .r = w->dims[2],
+                                 .s = w->dims[3],
+                                 .stride = 1,
+                                 .pad = w->dims[2] / 2,
+                                 .bwd_data = i->train,
+                                 .bwd_weight = i->train};
+    TRY(i->k->conv_new(i->dev, &s->desc, &s->conv));
+    i->ws_floats = (i->k->conv_workspace_bytes(s->conv) + sizeof(float) - 1) / sizeof(float);
+    return ERR_OK;
+}
+
+static void conv_unplan(struct inst *i)
+{
+    struct state *s = i->state;
+    if (s && s->conv) i->k->conv_free(s->conv);
+    mem_free(s);
+}
+
+static void conv_forward(struct inst *i, const struct run_ctx *c)
+{
+    (void)c;
+    struct state *s = i->state;
+    i->k->conv_fwd(s->conv, i->in[X], inst_packed(i, W, s->conv, &s->desc, false), i->in[BIAS], i->out, i->ws);
+}
+
+static void conv_backward(struct inst *i, const struct run_ctx *c)
+{
+    (void)c;
+    struct state *s = i->state;
+    if (i->din[W]) i->k->conv_bwd_weight_acc(s->conv, i->in[X], i->dout, i->din[W], i->din[BIAS], i->ws);
+    if (i->din[X]) i->k->conv_bwd_data(s->conv, i->dout, inst_packed(i, W, s->conv, &s->desc, true), i->din[X], i->ws);
+}
+
+static const struct op conv_op = {.name = "conv",
+                                  .needs_in = 1 << X,
+                                  .flops = conv_flops,
+                                  .plan = conv_plan,
+                                  .unplan = conv_unplan,
+                                  .forward = conv_forward,
+                                  .backward = conv_backward};
+
+struct node *op_conv(struct graph *g, struct node *x, struct node *w, struct node *bias)
+{
+    const struct param_info *p = node_param(w);
+    assert(p->ndim == 4 && p->dims[1] == x->c && p->dims[2] == p->dims[3] && p->dims[2] % 2 == 1);
+    assert(!bias || node_param(bias)->count == (size_t)p->dims[0]);
+    return node_new(g, &conv_op, x->h, x->w, p->dims[0], 0, 3, (struct node *[]){x, w, bias});
+}
