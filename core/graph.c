@@ -61,6 +61,13 @@ struct node *graph_input(struct graph *g, const char *name, int h, int w, int c)
     return n;
 }
 
+struct node *graph_input_optional(struct graph *g, const char *name, int h, int w, int c)
+{
+    struct node *n = graph_input(g, name, h, w, c);
+    n->optional = true;
+    return n;
+}
+
 void graph_output(struct graph *g, const char *name, struct node *n)
 {
     assert((size_t)g->noutputs < ARRAY_LEN(g->outputs));
@@ -199,6 +206,8 @@ double flops_total(const struct flops *f)
 void graph_flops(const struct graph *g, struct flops *f)
 {
     *f = (struct flops){0};
-    for (int i = 0; i < g->nnodes; i++)
-        if (g->nodes[i]->kind == NODE_OP && g->nodes[i]->op->flops) g->nodes[i]->op->flops(g->nodes[i], f);
+    for (int i = 0; i < g->nnodes; i++) {
+        const struct node *n = g->nodes[i];
+        if (n->kind == NODE_OP && n->op->flops && !n->in[0]->optional) n->op->flops(n, f);
+    }
 }

@@ -27,6 +27,9 @@ struct graph *graph_new(void);
 void graph_free(struct graph *g);
 
 struct node *graph_input(struct graph *g, const char *name, int h, int w, int c);
+/* An input that callers usually leave at zero, such as augmentation labels: work that depends on nothing else is not counted in
+ * FLOPs, as the published counts leave it out. */
+struct node *graph_input_optional(struct graph *g, const char *name, int h, int w, int c);
 void graph_output(struct graph *g, const char *name, struct node *n);
 int node_channels(const struct node *n);
 

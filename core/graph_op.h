@@ -18,8 +18,9 @@ struct node {
     struct graph *graph;
     int id; /* place in graph->nodes: always after its inputs */
     enum node_kind kind;
-    int h, w, c; /* of one sample; a parameter has none */
-    int param;   /* index of a parameter or buffer, else -1 */
+    int h, w, c;   /* of one sample; a parameter has none */
+    int param;     /* index of a parameter or buffer, else -1 */
+    bool optional; /* an input that is usually left at zero */
     const char *name;
     const struct op *op;
     int nin;

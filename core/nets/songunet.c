@@ -172,7 +172,7 @@ err_t songunet_build(struct graph *g, const struct net_config *c)
     struct node *x = graph_input(g, "x", c->resolution, c->resolution, c->in_channels);
     struct node *sigma = graph_input(g, "sigma", 1, 1, 1);
     struct node *labels = c->label_dim ? graph_input(g, "labels", 1, 1, c->label_dim) : NULL;
-    struct node *augment = c->augment_dim ? graph_input(g, "augment", 1, 1, c->augment_dim) : NULL;
+    struct node *augment = c->augment_dim ? graph_input_optional(g, "augment", 1, 1, c->augment_dim) : NULL;
     struct precond pc = op_precond_in(g, x, sigma, c->sigma_data);
     embedding(&b, c, pc.c_noise, labels, augment);
     struct node *f = unet(&b, c, pc.x_in);
