@@ -1,4 +1,4 @@
-/* figure: curves and points as SVG, drawn by gnuplot in a process of its own (posix_spawn, script on a pipe-like file, SVG on its
+/* figure: curves and points as SVG, drawn by gnuplot in a process of its own (posix_spawn, script from an unlinked file, SVG from its
  * standard output). Its SVG is then made fit for inlining: no prolog, no version, ids that are unique in the page, and black turned into
  * currentColor, so a figure follows the page into the dark. */
 #include <errno.h>
@@ -29,23 +29,62 @@ static void put_quoted(struct text *o, const char *s)
     text_add(o, "'");
 }
 
-/* One decade or less has too few decades to label. */
+/* Labels of our own, because gnuplot labels whole decades only: 1, 2, 5 in each decade, or evenly where even those are too few. */
+static void put_tick(struct text *o, double v, int *n)
+{
+    char b[32];
+    int power = (int)floor(log10(fabs(v)) + 1e-9);
+    if (v != 0 && (power >= 5 || power <= -4)) {
+        double m = v / pow(10, power);
+        if (fabs(m - 1) < 1e-6) snprintf(b, sizeof b, "10^{%d}", power);
+        else snprintf(b, sizeof b, "%.3g×10^{%d}", m, power);
+    } else snprintf(b, sizeof b, "%.4g", v);
+    text_addf(o, "%s'%s' %.8g", *n ? ", " : "", b, v);
+    ++*n;
+}
+
+static void put_log_ticks(struct text *o, char axis, double lo, double hi)
+{
+    static const double all[] = {1, 2, 5}, one[] = {1};
+    bool sparse = hi / lo > 2e3;
+    int count = 0, n = 0, skip = hi / lo > 1e8 ? 2 : 1;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) text_addf(o, "set %ctics (", axis);
+        for (int k = (int)floor(log10(lo)); k <= (int)ceil(log10(hi)); k++)
+            for (size_t i = 0; i < (sparse ? ARRAY_LEN(one) : ARRAY_LEN(all)); i++) {
+                double v = all[i] * pow(10, k);
+                if (v < lo || v > hi || (skip > 1 && k % skip)) continue;
+                if (pass == 0) count++;
+                else put_tick(o, v, &n);
+            }
+        if (pass == 0 && count < 3) {
+            double raw = (hi - lo) / 4, unit = pow(10, floor(log10(raw))),
+                   step = unit * (raw / unit > 5   ? 10
+                                  : raw / unit > 2 ? 5
+                                  : raw / unit > 1 ? 2
+                                                   : 1);
+            text_addf(o, "set %ctics (", axis);
+            for (double v = ceil(lo / step) * step; v <= hi; v += step) put_tick(o, v, &n);
+            break;
+        }
+    }
+    text_add(o, ")\n");
+}
+
 static void put_axis(struct text *o, char axis, const struct raxis *a, double lo, double hi)
 {
     text_addf(o, "set %clabel ", axis);
     put_quoted(o, a->label);
     text_add(o, " noenhanced\n");
     if (a->log) {
-        text_addf(o, "set logscale %c\n", axis);
-        if (hi / lo > 1e3) text_addf(o, "set format %c '10^{%%L}'\n", axis);
-        else text_addf(o, "set %ctics add autofreq\n", axis);
+        double pad = fmax(exp(log(hi / lo) * .06), 1.05);
+        text_addf(o, "set logscale %c\nset %crange [%.6g:%.6g]\n", axis, axis, lo / pad, hi * pad);
+        put_log_ticks(o, axis, lo / pad, hi * pad);
+        return;
     }
-    if (axis == 'x' && hi >= 1e6) text_addf(o, "set format x '%%.3g'\n");
-    double pad = a->log ? exp(log(hi / lo) * .06) : (hi - lo) * .06;
-    if (a->log) text_addf(o, "set %crange [%.6g:%.6g]\n", axis, lo / (pad > 1 ? pad : 1.1), hi * (pad > 1 ? pad : 1.1));
-    else if (pad > 0)
-        text_addf(o, "set %crange [%.6g:%.6g]\n", axis, lo - (axis == 'x' && lo == 0 ? 0 : pad), hi + pad);
-    else text_addf(o, "set %crange [%.6g:%.6g]\n", axis, lo - fabs(lo) * .05 - 1e-12, hi + fabs(hi) * .05 + 1e-12);
+    double pad = hi > lo ? (hi - lo) * .06 : fabs(lo) * .05 + 1e-12;
+    if (hi >= 1e6) text_addf(o, "set format %c '%%.3g'\n", axis);
+    text_addf(o, "set %crange [%.6g:%.6g]\n", axis, axis == 'x' && lo >= 0 && lo < hi * .1 ? 0 : lo - pad, hi + pad);
 }
 
 static bool bounds(const struct rfigure *f, double b[4])

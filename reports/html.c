@@ -49,7 +49,7 @@ static void put_cell(struct text *o, const struct rtable *t, const struct rrow *
     text_addf(o, "<%s", tag);
     if (c->span > 1) text_addf(o, " colspan=\"%d\" class=\"span\"", c->span);
     else if (c->kind == RC_MISSING || c->kind == RC_REFUSED) text_add(o, " class=\"gap\"");
-    else if (!col->text) text_add(o, " class=\"num\"");
+    else text_add(o, col->text ? j ? " class=\"txt\"" : "" : " class=\"num\"");
     if (c->kind == RC_NUM && isfinite(c->mean)) text_addf(o, " data-v=\"%s\"", num_text(b, c->mean));
     text_add(o, ">");
     if (c->kind == RC_TEXT && j == 0 && row->id && !t->wide) {

@@ -6,7 +6,11 @@
 
 #include "reports/block.h"
 
-static const char library[] = "report"; /* reports/report.lua serves the others and is no report itself */
+/* reports/report*.lua serve the others and are no reports themselves. */
+static bool is_library(const char *name)
+{
+    return !strcmp(name, "report") || !strncmp(name, "report_", 7);
+}
 
 const char *report_file(struct report *r, const char *file)
 {
@@ -32,7 +36,7 @@ int report_names(const char *const **names)
             size_t len = strlen(e->name);
             if (strncmp(e->name, "reports/", 8) || len < 13 || strcmp(e->name + len - 4, ".lua")) continue;
             snprintf(text[n], sizeof text[n], "%.*s", (int)(len - 12), e->name + 8);
-            if (!strcmp(text[n], library)) continue;
+            if (is_library(text[n])) continue;
             list[n] = text[n];
             n++;
         }
@@ -69,7 +73,7 @@ err_t report_render(struct ledger *l, const struct report_opts *o, struct text *
     for (size_t i = 0; i < ARRAY_LEN(renderers); i++)
         if (!strcmp(renderers[i].format, format)) render = renderers[i].render;
     if (!render) return fail(ERR_USAGE, "no report format '%s' (there are: term, md, tex, csv, json, html)", format);
-    if (!strcmp(name, library) || !*name || strchr(name, '/') || name[0] == '.') return no_such_report(name);
+    if (is_library(name) || !*name || strchr(name, '/') || name[0] == '.') return no_such_report(name);
 
     struct report r = {.ledger = l, .opts = o, .title = name};
     arena_init(&r.mem);

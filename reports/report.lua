@@ -20,7 +20,7 @@ local RUN_COLUMNS = {
 }
 local HIGHER_IS_BETTER = { precision = true, recall = true, density = true, coverage = true }
 local SAMPLER_NAMES = { heun = "Heun", euler = "Euler", ect = "consistency" }
-local CONTROLS = { { "real_half", "real half against half" }, { "gaussian", "moment-matched Gaussian" } }
+local CONTROLS = { { "real_half", "real halves" }, { "gaussian", "Gaussian" } }
 local STATUSES = { "diverged", "failed", "blocked", "interrupted", "running", "pending" }
 
 -- "fd_random@2" -> metric, sampler, evaluations; "flops_total" -> a column of v_run.
@@ -35,7 +35,7 @@ local function parse_column(key)
     end
     return { key = key, head = key, kind = "metric", metric = metric, sampler = sampler == "" and "ect" or sampler, nfe = tonumber(nfe) }
 end
-report.column = parse_column
+report.column = parse_column -- of report_figures.lua too, as are measure, finite and Sweep
 
 local function contains(list, x)
     for _, v in ipairs(list or {}) do
@@ -48,6 +48,7 @@ end
 
 local Sweep = {}
 Sweep.__index = Sweep
+report.Sweep = Sweep
 
 local function percent(text) return tonumber((tostring(text):match "^([%d.]+)%%$")) end
 
@@ -186,6 +187,7 @@ end
 -- ---- values -------------------------------------------------------------------------------------------------------------
 
 local function finite(v) return v and v == v and v ~= math.huge and v ~= -math.huge end
+report.finite = finite
 
 -- One row and column: values by replicate, the mean of the finite ones, evaluators seen, and what is absent.
 local function measure(s, row, column)
@@ -415,7 +417,7 @@ local function sampler_rows(s, parent, columns, first, ncols)
     end
     for _, key in ipairs(order) do
         local e = seen[key]
-        local row = { id = parent.id, ("%s, %s, %d evaluations"):format(parent.label, SAMPLER_NAMES[e.sampler] or e.sampler, e.nfe) }
+        local row = { id = parent.id, ("%s, %s %d"):format(parent.label, SAMPLER_NAMES[e.sampler] or e.sampler, e.nfe) }
         spread(row, columns, first, function(metric)
             local m = measure(s, parent, { metric = metric, sampler = e.sampler, nfe = e.nfe })
             return m.n > 0 and { mean = m.mean, n = m.n, of = m.of, runs = m.runs, values = m.list } or nil
@@ -485,8 +487,10 @@ function Sweep:table(spec)
     for i, front in ipairs(fronts) do marks[i] = self:on_front(front, rows) end
 
     local ncols = 1 + #columns + #fronts + 1
-    local out = { id = spec.id or "main", title = spec.title, vs = vs and vs.label, notes = notes, columns = {}, groups = {} }
-    out.columns[1] = { key = "cell", head = (spec.rows and spec.rows ~= "cell") and spec.rows or "cell", kind = "text" }
+    local by = (spec.rows and spec.rows ~= "cell") and spec.rows or nil
+    local title = spec.title or (by and ("Sweep %s by %s"):format(self.name, by) or ("Sweep %s"):format(self.name))
+    local out = { id = spec.id or "main", title = title, vs = vs and vs.label, notes = notes, columns = {}, groups = {} }
+    out.columns[1] = { key = "cell", head = by or "cell", kind = "text" }
     for j, c in ipairs(columns) do out.columns[j + 1] = { key = c.key, head = c.head, kind = c.kind } end
     for i, f in ipairs(fronts) do out.columns[1 + #columns + i] = { key = f.name, head = f.name, kind = "text" } end
     out.columns[ncols] = { key = "n", head = "n", kind = "text" }
@@ -530,6 +534,12 @@ function Sweep:explain(t)
         end
     end
     local text = { "Means over replicates." }
+    if #t.groups[1] > 0 or #(t.groups[3] or {}) > 0 then
+        text[#text + 1] = "A value in the middle of a metric's columns has no steps, or those that its row names."
+    end
+    if #(t.groups[3] or {}) > 0 then
+        text[#text + 1] = "Controls, by the same metrics: one half of the real images against the other, and a Gaussian with the moments of the data."
+    end
     if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
     if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end
     if any.front then text[#text + 1] = "●: on the Pareto front of the means." end
@@ -548,140 +558,5 @@ function Sweep:tables()
     return { { rows = "cell", cols = cols } }
 end
 
--- ---- figures ----------------------------------------------------------------------------------------------------------------
-
--- Means over replicates of a logged quantity against the step, at most `most` points a cell.
-function Sweep:curves(key, spec)
-    local fig = { id = spec.id or key, title = spec.title, text = spec.text, x = { label = "training step" },
-        y = { label = spec.label or key, log = spec.log }, series = {} }
-    local most = spec.most or 120
-    for i, cell in ipairs(self.cells) do
-        local sum, count, steps, ids = {}, {}, {}, {}
-        for k = 1, self.replicates do
-            local run = cell.runs[k]
-            if run then
-                ids[#ids + 1] = run.run
-                for _, p in ipairs(report.sql("SELECT step, value FROM v_metric WHERE run = ? AND key = ? ORDER BY step", run.run, key)) do
-                    if finite(p.value) then
-                        if not sum[p.step] then sum[p.step], count[p.step] = 0, 0; steps[#steps + 1] = p.step end
-                        sum[p.step], count[p.step] = sum[p.step] + p.value, count[p.step] + 1
-                    end
-                end
-            end
-        end
-        table.sort(steps)
-        local series = { label = cell.label, line = true, color = i - 1, x = {}, y = {}, runs = table.concat(ids, " ") }
-        local buckets = math.min(most, #steps)
-        for b = 1, buckets do
-            local from, to = (b - 1) * #steps // buckets + 1, b * #steps // buckets
-            local x, y = 0, 0
-            for j = from, to do x, y = x + steps[j], y + sum[steps[j]] / count[steps[j]] end
-            series.x[b], series.y[b] = x / (to - from + 1), y / (to - from + 1)
-        end
-        fig.series[#fig.series + 1] = series
-    end
-    return fig
-end
-
--- A front as a figure: one mark a row, from the lowest to the highest replicate, and the front as a line. nil with fewer than two
--- objectives or no values.
-function Sweep:scatter(front, spec)
-    local rows = {}
-    for _, r in ipairs(self.parents) do rows[#rows + 1] = r end
-    for _, r in ipairs(self.cells) do rows[#rows + 1] = r end
-    local on, points, at, keys = self:on_front(front, rows)
-    if #keys < 2 or #points == 0 then return nil end
-    local fig = { id = spec.id or front.name, title = spec.title, text = spec.text, series = {}, x = { label = spec.xlabel or keys[1].head,
-        log = spec.xlog }, y = { label = spec.ylabel or keys[2].head, log = spec.ylog } }
-    local line = {}
-    for i, row in ipairs(at) do
-        if on[row] then line[#line + 1] = points[i] end
-    end
-    table.sort(line, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
-    local series = { label = "front", line = true, color = 6, x = {}, y = {} }
-    for i, p in ipairs(line) do series.x[i], series.y[i] = p[1], p[2] end
-    if #line > 1 then fig.series[1] = series end
-    for i, row in ipairs(at) do
-        local m = measure(self, row, keys[2])
-        local lo, hi = math.huge, -math.huge
-        for k = 1, self.replicates do
-            if m.values[k] then lo, hi = math.min(lo, m.values[k]), math.max(hi, m.values[k]) end
-        end
-        fig.series[#fig.series + 1] = { label = row.label, points = true, hollow = row.group ~= "cell", runs = table.concat(m.runs, " "),
-            color = row.group == "cell" and self:color(row) or 6, x = { points[i][1] }, y = { points[i][2] }, lo = { lo }, hi = { hi } }
-    end
-    return fig
-end
-
--- One colour a cell in all figures.
-function Sweep:color(row)
-    for i, cell in ipairs(self.cells) do
-        if cell == row then return i - 1 end
-    end
-    return 6
-end
-
--- ---- where it comes from -------------------------------------------------------------------------------------------------------
-
-function report.duration(seconds)
-    if seconds < 60 then return ("%.1f s"):format(seconds) end
-    seconds = math.floor(seconds + .5)
-    if seconds < 3600 then return ("%d min %d s"):format(seconds // 60, seconds % 60) end
-    return ("%d h %d min"):format(seconds // 3600, seconds % 3600 // 60)
-end
-
--- Settings whose text differs between cells, as a table: one row a cell.
-function Sweep:differing_settings()
-    local text, keys, order = {}, {}, {}
-    for i, cell in ipairs(self.cells) do
-        local run
-        for k = 1, self.replicates do run = run or cell.runs[k] end
-        text[i] = {}
-        for _, p in ipairs(run and report.sql("SELECT key, text FROM v_param WHERE run = ? AND class <> 'exec' ORDER BY key", run.run) or {}) do
-            text[i][p.key] = p.text
-            if not keys[p.key] then keys[p.key] = true; order[#order + 1] = p.key end
-        end
-    end
-    table.sort(order)
-    local columns, group = { { key = "cell", head = "cell", kind = "text" } }, {}
-    for _, key in ipairs(order) do
-        local differs = false
-        for i = 2, #self.cells do differs = differs or text[i][key] ~= text[1][key] end
-        if differs then columns[#columns + 1] = { key = key, head = key, kind = "text" } end
-    end
-    for i, cell in ipairs(self.cells) do
-        group[i] = { id = cell.id, cell.label }
-        for j = 2, #columns do group[i][j] = text[i][columns[j].key] or "" end
-    end
-    return { id = "settings", columns = columns, groups = { group } }
-end
-
--- Every run with its values: what the numbers of the main table are means of.
-function Sweep:run_table(cols)
-    local columns = { { key = "cell", head = "cell, replicate", kind = "text" }, { key = "run", head = "run", kind = "text" },
-        { key = "status", head = "status", kind = "text" } }
-    local parsed = {}
-    for _, key in ipairs(cols) do parsed[#parsed + 1] = parse_column(key) end
-    for _, c in ipairs(parsed) do columns[#columns + 1] = { key = c.key, head = c.head, kind = c.kind } end
-    local group = {}
-    local function add(row)
-        for k = 1, self.replicates do
-            local run = row.runs[k]
-            if run then
-                local r = { id = row.id, ("%s #%d"):format(row.label, k), run.run,
-                    run.status .. ((run.reason or "") ~= "" and ": " .. run.reason or "") }
-                for j, c in ipairs(parsed) do
-                    local m = measure(self, { runs = { [k] = run } }, c)
-                    if m.n == 1 then r[3 + j] = { mean = m.mean, runs = m.runs, values = m.list, n = 1, of = 1 }
-                    elseif m.nonfinite then r[3 + j] = "NaN" end
-                end
-                group[#group + 1] = r
-            end
-        end
-    end
-    for _, row in ipairs(self.parents) do add(row) end
-    for _, row in ipairs(self.cells) do add(row) end
-    return { id = "runs", wide = true, columns = columns, groups = { group } }
-end
-
+require "report_figures"
 return report

@@ -34,24 +34,32 @@ static void put_rule(struct text *o, int width)
     text_add(o, "\n");
 }
 
-static void put_wrapped(struct text *o, const char *s, int width, const char *indent)
+/* Words of s in lines of at most width columns; the first line begins with `first`, the others with `rest`. A word longer than a
+ * line is broken. */
+static void put_wrapped(struct text *o, const char *s, int width, const char *first, const char *rest)
 {
-    int limit = width > 0 && width < PARAGRAPH ? width : PARAGRAPH, at = 0, margin = utf8_columns(indent);
+    int limit = width > 0 && width < PARAGRAPH ? width : PARAGRAPH, at = utf8_columns(first);
+    bool fresh = true;
+    text_add(o, first);
     while (*s) {
         size_t n = strcspn(s, " \n");
         char *word = mem_printf("%.*s", (int)n, s);
         int w = utf8_columns(word);
-        if (at && at + 1 + w > limit) text_add(o, "\n"), at = 0;
-        if (!at) text_add(o, indent), at = margin;
-        else if (n) text_add(o, " "), at++;
-        text_add(o, word);
         mem_free(word);
-        at += w;
+        if (!fresh && at + 1 + w > limit) text_addf(o, "\n%s", rest), at = utf8_columns(rest), fresh = true;
+        else if (!fresh && n) text_add(o, " "), at++;
+        for (size_t i = 0; i < n; i++) {
+            bool starts = ((unsigned char)s[i] & 0xc0) != 0x80;
+            if (starts && at >= limit) text_addf(o, "\n%s", rest), at = utf8_columns(rest);
+            text_addn(o, s + i, 1);
+            at += starts;
+        }
+        fresh = fresh && !n;
         s += n;
-        if (*s == '\n') text_add(o, "\n"), at = 0;
+        if (*s == '\n') text_addf(o, "\n%s", rest), at = utf8_columns(rest), fresh = true;
         if (*s) s++;
     }
-    if (at) text_add(o, "\n");
+    text_add(o, "\n");
 }
 
 static struct laid lay(struct arena *mem, const struct rcell *c, const struct rcolumn *col)
@@ -180,16 +188,17 @@ static void put_part(struct text *o, const struct layout *y, int from, int to, b
     put_rule(o, width);
     const struct laid *row = y->cells;
     for (int g = 0; g < t->ngroups; g++) {
-        if (t->groups[g].label && t->groups[g].nrows) text_addf(o, "%s\n", t->groups[g].label);
+        bool said = !t->groups[g].label;
         for (int i = 0; i < t->groups[g].nrows; i++, row += t->ncols) {
-            bool sub = false;
-            for (int j = from; j < to; j++) sub |= y->below && *row[j].sub;
+            bool sub = false, any = from <= 1; /* later parts leave out rows that have nothing there */
+            for (int j = from; j < to; j++) sub |= y->below && *row[j].sub, any |= *row[j].main || *row[j].mark;
+            if (!any) continue;
+            if (!said) text_addf(o, "%s\n", t->groups[g].label);
+            said = true;
             put_line(o, y, row, from, to, false, color);
             if (sub) {
-                struct laid blank[1] = {row[0]};
                 struct laid *copy = mem_array((size_t)t->ncols, sizeof *copy);
                 memcpy(copy, row, (size_t)t->ncols * sizeof *copy);
-                copy[0] = blank[0];
                 copy[0].sub = "";
                 put_line(o, y, copy, from, to, true, color);
                 mem_free(copy);
@@ -220,7 +229,7 @@ static void put_table(struct text *o, const struct block *b, const struct report
     } while (from < t->ncols);
     for (int i = 0; i < t->nnotes; i++) {
         char *s = mem_printf("%s %s", note_mark(i + 1, FLAVOUR_PLAIN), t->notes[i]);
-        put_wrapped(o, s, opts->width, "");
+        put_wrapped(o, s, opts->width, "", "");
         mem_free(s);
     }
     arena_done(&y.mem);
@@ -261,27 +270,48 @@ static void put_title(struct text *o, const char *s, const struct report_opts *o
     if (s) text_addf(o, opts->color ? "\033[1m%s\033[0m\n" : "%s\n", s);
 }
 
+/* Detail stays in the other formats: single runs (ect ls, ect show), scripts, pictures, and marks that the table has already. */
+static bool fits_terminal(const struct block *b)
+{
+    if (b->fold || b->kind == BLOCK_CODE || b->kind == BLOCK_IMAGES) return false;
+    if (b->kind == BLOCK_TABLE) return !b->table.wide;
+    if (b->kind != BLOCK_FIGURE) return true;
+    for (int i = 0; i < b->figure.nseries; i++)
+        if (b->figure.series[i].points) return false;
+    return true;
+}
+
 void report_term(const struct report *r, struct text *o)
 {
     const struct report_opts *opts = r->opts;
+    const char *section = NULL; /* printed once something follows */
     put_title(o, r->title, opts);
     for (const struct block *b = r->first; b; b = b->next) {
-        if (b->fold && b->kind != BLOCK_CODE)
-            continue; /* detail that the HTML page opens on request, and json has in full */
-        if (b->kind == BLOCK_CODE || b->kind == BLOCK_IMAGES) continue;
+        if (b->kind == BLOCK_SECTION) section = b->title;
+        if (b->kind == BLOCK_SECTION || !fits_terminal(b)) continue;
+        if (section) {
+            text_add(o, "\n");
+            put_title(o, section, opts);
+        }
+        section = NULL;
         text_add(o, "\n");
-        put_title(o, b->title, opts);
+        if (b->kind != BLOCK_FIGURE) put_title(o, b->title, opts);
         if (b->kind == BLOCK_TABLE) put_table(o, b, opts);
         else if (b->kind == BLOCK_FIGURE) put_figure(o, &b->figure, opts->width);
         else if (b->kind == BLOCK_FACTS) {
             int w = 0;
             for (int i = 0; i < b->n; i++) w = max_int(w, utf8_columns(b->facts[i].key));
             for (int i = 0; i < b->n; i++) {
-                text_add(o, "  ");
-                put_padded(o, b->facts[i].key, w, false);
-                text_addf(o, "  %s\n", b->facts[i].value);
+                struct text key = {0};
+                text_add(&key, "  ");
+                put_padded(&key, b->facts[i].key, w, false);
+                text_add(&key, "  ");
+                char *rest = mem_printf("%*s", w + 4, "");
+                put_wrapped(o, b->facts[i].value, opts->width, key.s, rest);
+                mem_free(rest);
+                text_done(&key);
             }
         }
-        if (b->text) put_wrapped(o, b->text, opts->width, "");
+        if (b->text) put_wrapped(o, b->text, opts->width, "", "");
     }
 }
