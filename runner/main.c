@@ -65,6 +65,7 @@ static err_t run_program(int argc, char **argv, int *status)
 int main(int argc, char **argv)
 {
     int status = 0;
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk: an error with a name, not a death */
     err_t err = run_program(argc, argv, &status);
     if (!err && (fflush(stdout) || ferror(stdout))) err = fail(ERR_IO, "writing to standard output failed");
     if (err) {
