@@ -88,8 +88,9 @@ if [ $rc -ne 0 ] && [ $rc -lt 128 ]; then ok "a full disk ends in an error, not 
 exits "with space again" 0 "$ECT" run small.lua --ledger full.db
 
 # data
-mkdir -p none cut/data
-exits "missing data file" 6 env ECT_DATA="$TMP/none" "$ECT" run small.lua --ledger d.db
+mkdir -p none lone cut/data
+cp "$ECT" lone/ect # away from the source tree, whose file it would find
+exits "missing data file" 6 env ECT_DATA="$TMP/none" lone/ect run small.lua --ledger d.db
 has "it is named" "digits.csv.gz"
 head -c 20000 "$DATA/digits.csv.gz" > cut/data/digits.csv.gz
 exits "truncated data file" 1 env ECT_DATA="$TMP/cut" "$ECT" run small.lua --ledger d.db
