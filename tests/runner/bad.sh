@@ -10,7 +10,7 @@ script() { # NAME SETTINGS: a one-cell script
 local ect = require "ect"
 local net = { "songunet", width = 8, mult = { 1 }, blocks = 1, attn = {} }
 local s = ect.sweep "bad" {
-    base = { ect.recipe "digits-ect", net = net, batch = 8, iters = 12, $2 },
+    base = ect.recipe "digits-ect" { net = net, batch = 8, iters = 12, $2 },
     eval = { samples = 64, ema = "std05", nfe = { 1 } },
 }
 $3
@@ -63,8 +63,8 @@ has "one is started" '"started": 1'
 cat > chain.lua <<'END'
 local ect = require "ect"
 local net = { "songunet", width = 8, mult = { 1 }, blocks = 1, attn = {} }
-local pre = ect.run "bang" { ect.recipe "digits-edm", net = net, batch = 8, iters = 12, lr = 1e30, eval = { sampler = "ect", nfe = { 1 }, samples = 64, ema = "std05" } }
-ect.sweep "child" { init = pre:weights { ema = "std05" }, base = { ect.recipe "digits-ect", net = net, batch = 8, iters = 12 }, eval = { samples = 64, ema = "std05" } }
+local pre = ect.run "bang" { ect.recipe "digits-edm" { net = net, batch = 8, iters = 12, lr = 1e30 }, eval = { sampler = "ect", nfe = { 1 }, samples = 64, ema = "std05" } }
+ect.sweep "child" { init = pre:weights { ema = "std05" }, base = ect.recipe "digits-ect" { net = net, batch = 8, iters = 12 }, eval = { samples = 64, ema = "std05" } }
 END
 exits "a diverged parent" 3 "$ECT" run chain.lua
 has "its child is blocked" "blocked"

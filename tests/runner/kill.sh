@@ -5,8 +5,10 @@ export OMP_WAIT_POLICY=passive
 cat > long.lua <<'END'
 local ect = require "ect"
 local net = { "songunet", width = 8, mult = { 1, 2 }, blocks = 1, attn = { 4 } }
-ect.run "long" { ect.recipe "digits-ect", net = net, batch = 16, iters = ect.arg("n", 400), dropout = 0.1, ckpt = { every = 7 },
-                 log = { every = 5 }, eval = { nfe = { 1 }, samples = 64, ema = "std05" } }
+ect.run "long" {
+    ect.recipe "digits-ect" { net = net, batch = 16, iters = ect.arg("n", 400), dropout = 0.1, ckpt = { every = 7 }, log = { every = 5 } },
+    eval = { nfe = { 1 }, samples = 64, ema = "std05" },
+}
 END
 n=400; [ -n "${ECT_CHECK:-}" ] && n=120
 run="$ECT run long.lua --set n=$n"

@@ -57,7 +57,7 @@ is "still nothing trained" "$(q "SELECT count(*) || ' ' || sum(from_step) FROM v
 cat > closures.lua <<'END'
 local ect = require "ect"
 local net = { "songunet", width = 8, mult = { 1 }, blocks = 1, attn = {} }
-local s = ect.sweep "closures" { base = { ect.recipe "digits-ect", net = net, batch = 8, iters = 2 }, eval = { samples = 64, ema = "std05", nfe = { 1 } } }
+local s = ect.sweep "closures" { base = ect.recipe "digits-ect" { net = net, batch = 8, iters = 2 }, eval = { samples = 64, ema = "std05", nfe = { 1 } } }
 local maps = {}
 for i, k in ipairs { 2, 4 } do maps["k" .. i] = function(t, s) return t * (1 - 1 / k) end end
 s:grid { mapping = maps }
