@@ -121,33 +121,34 @@ XD uint8_t xd_to_u8(double x)
 
 /* ---- activations (tolerance) ------------------------------------------------------------------------------------------ */
 
-/* e^x, relative error about 1e-7; saturates at e^-87 and e^87; NaN stays NaN. The limit is taken on the bits: written as a float
- * comparison, the compiler specialises the code behind it for the limit, whose subnormal constants are slow to multiply. */
-XD float xd_exp(float x)
+/* e^x for |x| <= 87, relative error below 2e-7: 2^n e^r with |r| <= ln 2 / 2, and e^r by a polynomial of degree 5. */
+XD float xd_exp_within(float x)
 {
-    uint32_t bits = X_BITS(x), mag = bits & 0x7fffffffu, limit = 0x42ae0000u; /* 87 */
-    limit = mag < limit ? mag : limit;
-    x = X_FLOAT((bits & 0x80000000u) | (mag > 0x7f800000u ? mag : limit));
-    float shifted = X_ADD(X_MUL(x, 1.44269504f), 12582912.0f); /* 1.5 * 2^23: the low bits now hold round(x / ln 2) */
+    float shifted = X_ADD(X_MUL(x, 1.44269504f), 12582912.0f); /* 1.5 * 2^23: the low bits now hold n = round(x / ln 2) */
     float n = X_SUB(shifted, 12582912.0f);
     float r = X_SUB(X_SUB(x, X_MUL(n, 0.693359375f)), X_MUL(n, -2.12194440e-4f));
-    float p = X_ADD(X_MUL(r, 1.9875691500e-4f), 1.3981999507e-3f);
-    p = X_ADD(X_MUL(r, p), 8.3334519073e-3f);
-    p = X_ADD(X_MUL(r, p), 4.1665795894e-2f);
-    p = X_ADD(X_MUL(r, p), 1.6666665459e-1f);
-    p = X_ADD(X_MUL(r, p), 5.0000001201e-1f);
+    float p = X_ADD(X_MUL(r, 8.3125014e-3f), 4.1890332e-2f);
+    p = X_ADD(X_MUL(r, p), 1.6667115e-1f);
+    p = X_ADD(X_MUL(r, p), 4.9999230e-1f);
     p = X_ADD(X_ADD(X_MUL(X_MUL(r, r), p), r), 1.0f);
     return X_MUL(p, X_FLOAT((X_BITS(shifted) << 23) + 0x3f800000u));
 }
 
-XD float xd_sigmoid(float x)
+/* x limited to +-87; NaN counts as large. On the bits: written as a float comparison, the compiler specialises the code behind it
+ * for the limit, whose subnormal constants are slow to multiply. */
+XD float xd_limit(float x)
 {
-    return X_DIV(1.0f, X_ADD(1.0f, xd_exp(-x)));
+    uint32_t bits = X_BITS(x), mag = bits & 0x7fffffffu, limit = 0x42ae0000u; /* 87 */
+    limit = mag < limit ? mag : limit;
+    return X_FLOAT((bits & 0x80000000u) | limit);
 }
-XD float xd_silu(float x)
-{
-    return X_MUL(x, xd_sigmoid(x));
-}
+
+/* e^x everywhere: saturates at e^-87 and e^87; NaN stays NaN. */
+XD float xd_exp(float x) { return x != x ? x : xd_exp_within(xd_limit(x)); }
+
+/* 1 / (1 + e^-x). NaN gives a number: those who use it multiply with x. */
+XD float xd_sigmoid(float x) { return X_DIV(1.0f, X_ADD(1.0f, xd_exp_within(xd_limit(-x)))); }
+XD float xd_silu(float x) { return X_DIV(x, X_ADD(1.0f, xd_exp_within(xd_limit(-x)))); }
 /* d silu / dx = s (1 + x (1 - s)) */
 XD float xd_silu_slope(float x)
 {
