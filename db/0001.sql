@@ -186,8 +186,13 @@ CREATE VIEW v_run(run, sweep, cell, replicate, status, config_hash, flops_execut
 -- failed, diverged, interrupted, blocked. FLOPs are 2 per multiply-accumulate: executed adds all attempts, nominal is images x 3F
 -- (edm) or 4F (ect), ancestors is what the chain of parents executed, total = executed + ancestors. units_paper: images x relative
 -- depth / 204.8 M. seconds: wall clock in training over all attempts. started: first attempt, UTC. seed: text from 2^63 on.
-SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.flops_live, r.flops_nominal, a.flops,
-       r.flops_closed + r.flops_live + a.flops, r.units_paper, r.seconds_closed + r.seconds_live,
+SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.flops_live, r.flops_nominal,
+       (WITH RECURSIVE up(n) AS (SELECT r.parent UNION SELECT q.parent FROM up JOIN run q ON q.n = up.n)
+        SELECT total(q.flops_closed + q.flops_live) FROM up JOIN run q ON q.n = up.n),
+       r.flops_closed + r.flops_live +
+       (WITH RECURSIVE up(n) AS (SELECT r.parent UNION SELECT q.parent FROM up JOIN run q ON q.n = up.n)
+        SELECT total(q.flops_closed + q.flops_live) FROM up JOIN run q ON q.n = up.n),
+       r.units_paper, r.seconds_closed + r.seconds_live,
        strftime('%Y-%m-%dT%H:%M:%SZ', r.started_ms / 1000, 'unixepoch'),
        (SELECT CASE WHEN file LIKE '%.db' THEN substr(file, 1, length(file) - 3) ELSE file END
           FROM pragma_database_list WHERE name = 'main') || '.runs/' || r.id,
@@ -195,12 +200,6 @@ SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.f
        r.device
   FROM run r
   JOIN config c ON c.n = r.config
-  JOIN (WITH RECURSIVE up(run, n) AS (
-            SELECT n, parent FROM run
-            UNION
-            SELECT up.run, q.parent FROM up JOIN run q ON q.n = up.n WHERE q.parent IS NOT NULL)
-        SELECT up.run AS run, total(q.flops_closed + q.flops_live) AS flops FROM up LEFT JOIN run q ON q.n = up.n GROUP BY up.run) a
-       ON a.run = r.n
   LEFT JOIN run p ON p.n = r.parent
   LEFT JOIN trial t ON t.n = (SELECT x.n FROM trial x JOIN sweep y ON y.n = x.sweep WHERE x.run = r.n
                                ORDER BY x.hidden, y.declared_ms DESC, x.sweep DESC, x.ordinal LIMIT 1)

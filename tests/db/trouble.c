@@ -149,6 +149,40 @@ static void an_unwritable_place(void **state)
     }
 }
 
+/* In a child that is nobody, if we are root: permissions bind it. */
+static void nobody_reads_but_cannot_write(const char *path)
+{
+    struct ledger *l;
+    if (geteuid() == 0) child_need(!setgid(65534) && !setuid(65534));
+    child_need(ledger_open(&l, path, LEDGER_WRITE) == ERR_IO);
+    child_need(strstr(err_text(), "cannot be written"));
+    child_need(ledger_open(&l, path, LEDGER_CREATE) == ERR_IO);
+    child_need(!ledger_open(&l, path, LEDGER_READ));
+    struct table t;
+    child_need(!query(l, &t, "SELECT count(*) FROM v_run", "") && table_at(&t, 0, 0)->num == 1);
+    table_done(&t);
+    child_need(!query_user(l, &t, "SELECT rundir FROM v_run", 5));
+    table_done(&t);
+    ledger_close(l);
+    _exit(0);
+}
+
+/* A finished ledger on a read-only medium can be read, though SQLite could not make its shared memory there. */
+static void a_directory_that_is_read_only(void **state)
+{
+    (void)state;
+    struct lab b;
+    char id[RUN_ID_TEXT];
+    lab_begin(&b);
+    lab_run(b.l, "one", 1, NULL, id);
+    lab_end(&b);
+    assert_int_equal(chmod(b.dir, 0555), 0);
+    pid_t pid = fork();
+    if (!pid) nobody_reads_but_cannot_write(b.path);
+    lab_wait_ok(pid);
+    assert_int_equal(chmod(b.dir, 0700), 0);
+}
+
 static long pretend_nfs(const char *path)
 {
     (void)path;
@@ -354,6 +388,7 @@ int main(void)
         cmocka_unit_test(an_empty_or_absent_file),
         cmocka_unit_test(a_creation_that_was_cut_short),
         cmocka_unit_test(an_unwritable_place),
+        cmocka_unit_test(a_directory_that_is_read_only),
         cmocka_unit_test(a_network_file_system),
         cmocka_unit_test(a_full_disk),
         cmocka_unit_test(a_full_disk_at_creation),
