@@ -108,9 +108,10 @@ CREATE TABLE segment (
 
 CREATE TABLE key (n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 
+-- No foreign keys here: two look-ups a point would take half of the time of logging it, and ledger_points has just made them.
 CREATE TABLE point (
-    run INTEGER NOT NULL REFERENCES run(n),
-    key INTEGER NOT NULL REFERENCES key(n),
+    run INTEGER NOT NULL, -- run(n)
+    key INTEGER NOT NULL, -- key(n)
     step INTEGER NOT NULL,
     segment INTEGER NOT NULL,
     value REAL, -- NULL where special

@@ -68,6 +68,8 @@ err_t tx_leave(struct ledger *l, bool own, err_t err) MUST_USE;
 int64_t now_ms(void);
 /* Row number of a run by its full id; ERR_NOT_FOUND. */
 err_t run_row(struct ledger *l, const char *id, int64_t *n) MUST_USE;
+/* The same of a run that this token still owns; else ERR_STALE. */
+err_t run_owned(struct ledger *l, const char *id, int64_t token, int64_t *n) MUST_USE;
 int pareto_register(sqlite3 *db);
 
 #endif

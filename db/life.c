@@ -138,8 +138,7 @@ err_t ledger_claim(struct ledger *l, const char *id, struct ledger_claim *c, int
     return err;
 }
 
-/* Of a run that this token still owns; else ERR_STALE. */
-static err_t owned(struct ledger *l, const char *id, int64_t token, int64_t *row)
+err_t run_owned(struct ledger *l, const char *id, int64_t token, int64_t *row)
 {
     int64_t yes;
     bool found;
@@ -154,7 +153,7 @@ static err_t owned(struct ledger *l, const char *id, int64_t token, int64_t *row
 static err_t put_segment(struct ledger *l, const char *id, int64_t token, int64_t from_step)
 {
     int64_t row;
-    TRY(owned(l, id, token, &row));
+    TRY(run_owned(l, id, token, &row));
     TRY(db_run(l,
                "INSERT INTO segment(run, segment, from_step, token, started_ms) "
                "VALUES(?1, (SELECT ifnull(max(segment), 0) + 1 FROM segment WHERE run = ?1), ?2, ?3, ?4)",
@@ -172,7 +171,7 @@ err_t ledger_segment(struct ledger *l, const char *id, int64_t token, int64_t fr
 static err_t put_progress(struct ledger *l, const char *id, int64_t token, const struct ledger_progress *p)
 {
     int64_t row;
-    TRY(owned(l, id, token, &row));
+    TRY(run_owned(l, id, token, &row));
     return db_run(l,
                   "UPDATE run SET step = ?, nimg = ?, flops_live = ?, seconds_live = ?, images_per_s = ? WHERE n = ?",
                   "iidddi", p->step, p->nimg, p->flops_executed, p->seconds, p->images_per_s, row);
@@ -209,7 +208,7 @@ static err_t put_checkpoint(struct ledger *l, const char *id, int64_t token, int
                             const char *sha, bool keep)
 {
     int64_t row;
-    TRY(owned(l, id, token, &row));
+    TRY(run_owned(l, id, token, &row));
     TRY(db_run(
         l,
         "INSERT INTO checkpoint(run, file, step, sha, keep, created_ms) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
@@ -231,7 +230,7 @@ err_t ledger_checkpoint_note(struct ledger *l, const char *id, int64_t token, in
 static err_t finish(struct ledger *l, const char *id, int64_t token, const struct ledger_outcome *o)
 {
     int64_t row;
-    TRY(owned(l, id, token, &row));
+    TRY(run_owned(l, id, token, &row));
     return db_run(
         l,
         "UPDATE run SET status = ?2, reason = ?3, step = ?4, nimg = ?5, flops_closed = flops_closed + ?6, flops_live = "

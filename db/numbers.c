@@ -1,16 +1,35 @@
 /* numbers: metric points, evaluations, controls, pictures. A number is stored as it is: NaN and infinities too. */
 #include <math.h>
+#include <string.h>
 
 #include "db/db.h"
 
 /* ---- points ---------------------------------------------------------------------------------------------------------------- */
 
-static err_t key_row(struct ledger *l, const char *name, int64_t *n)
+/* Keys met in one batch. Not kept for longer: a key that was new goes away if its transaction does. */
+struct key_cache {
+    struct {
+        const char *name;
+        int64_t n;
+    } seen[64];
+    size_t used;
+};
+
+static err_t key_row(struct ledger *l, struct key_cache *c, const char *name, int64_t *n)
 {
     bool found;
+    for (size_t i = 0; i < c->used; i++)
+        if (c->seen[i].name == name || !strcmp(c->seen[i].name, name)) {
+            *n = c->seen[i].n;
+            return ERR_OK;
+        }
     TRY(db_int(l, n, &found, "SELECT n FROM key WHERE name = ?", "s", name));
-    if (found) return ERR_OK;
-    return db_int(l, n, &found, "INSERT INTO key(name) VALUES(?) RETURNING n", "s", name);
+    if (!found) TRY(db_int(l, n, &found, "INSERT INTO key(name) VALUES(?) RETURNING n", "s", name));
+    if (c->used < ARRAY_LEN(c->seen)) {
+        c->seen[c->used].name = name;
+        c->seen[c->used++].n = *n;
+    }
+    return ERR_OK;
 }
 
 static int special_of(double v)
@@ -21,18 +40,14 @@ static int special_of(double v)
 static err_t put_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n)
 {
     int64_t run, segment = 0, key, newest = 0;
+    struct key_cache keys = {.used = 0};
     bool found;
-    TRY(run_row(l, id, &run));
-    TRY(db_int(l, &segment, &found, "SELECT 1 FROM run WHERE n = ? AND token = ? AND status = 'running'", "ii", run,
-               token));
-    if (!found)
-        return fail(ERR_STALE, "run %s was taken over or ended by another process: its metrics are no longer taken",
-                    id);
+    TRY(run_owned(l, id, token, &run));
     TRY(db_int(l, &segment, &found, "SELECT max(segment) FROM segment WHERE run = ?", "i", run));
     if (!found) return fail(ERR_FAILED, "metrics of run %s before ledger_segment", id);
     for (int i = 0; i < n; i++) {
         int special = special_of(p[i].value);
-        TRY(key_row(l, p[i].key, &key));
+        TRY(key_row(l, &keys, p[i].key, &key));
         TRY(db_run(
             l,
             "INSERT INTO point(run, key, step, segment, value, special) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "

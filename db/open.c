@@ -234,8 +234,9 @@ static err_t open_write(struct ledger *l)
     TRY(check_place(l->path));
     TRY(lock_take(l, true, &got));
     TRY(sniff(l, &fresh, &wal));
-    int rc = sqlite3_open_v2(l->path, &l->db,
-                             SQLITE_OPEN_READWRITE | (l->mode == LEDGER_CREATE ? SQLITE_OPEN_CREATE : 0), NULL);
+    int rc = sqlite3_open_v2(
+        l->path, &l->db,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (l->mode == LEDGER_CREATE ? SQLITE_OPEN_CREATE : 0), NULL);
     if (rc) return db_fail(l, rc, "open");
     TRY(db_configure(l));
     TRY(db_migrate(l));
@@ -283,7 +284,8 @@ static err_t open_read(struct ledger *l)
     bool constant = is_constant(l->path);
     if (wal && !constant) TRY(check_place(l->path));
     char *uri = constant ? constant_uri(l->path) : mem_strdup(l->path);
-    int rc = sqlite3_open_v2(uri, &l->db, SQLITE_OPEN_READONLY | (constant ? SQLITE_OPEN_URI : 0), NULL);
+    int rc = sqlite3_open_v2(uri, &l->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | (constant ? SQLITE_OPEN_URI : 0),
+                             NULL);
     mem_free(uri);
     if (rc) return db_fail(l, rc, "open");
     TRY(db_configure(l));
