@@ -37,14 +37,14 @@ static void run(struct optim_config c, double lr)
     assert_ok(k->open(&dev, "cpu", 1));
     struct reference ref = {.p = {1, -2, 0.5, 3, 0}};
     float *p = k->alloc(dev, N * sizeof *p), *m = k->alloc(dev, N * sizeof *m), *v = k->alloc(dev, N * sizeof *v);
-    float *grad = k->alloc(dev, N * sizeof *grad), host[N], back[N];
-    for (int i = 0; i < N; i++) host[i] = (float)ref.p[i];
-    k->upload(dev, p, host, sizeof host);
+    float *grad = k->alloc(dev, N * sizeof *grad), values[N], back[N];
+    for (int i = 0; i < N; i++) values[i] = (float)ref.p[i];
+    k->upload(dev, p, values, sizeof values);
     for (int t = 1; t <= STEPS; t++) {
         double g[N];
         struct optim_step s;
-        for (int i = 0; i < N; i++) host[i] = (float)(g[i] = (float)(i == 4 ? 0 : sin(t * 1.7 + i) * pow(10, i - 2)));
-        k->upload(dev, grad, host, sizeof host);
+        for (int i = 0; i < N; i++) values[i] = (float)(g[i] = (float)(i == 4 ? 0 : sin(t * 1.7 + i) * pow(10, i - 2)));
+        k->upload(dev, grad, values, sizeof values);
         optim_scalars(&c, t, lr, &s);
         k->optim_update(dev, &s, p, grad, m, v, N);
         reference_step(&ref, &c, t, lr, g);

@@ -11,13 +11,13 @@
 static void bad_files(void **state)
 {
     (void)state;
-    DIR *d = opendir("tests/golden/bad");
+    DIR *d = opendir("tests/core/safetensors/bad");
     assert_non_null(d);
     int n = 0;
     for (struct dirent *e; (e = readdir(d));) {
         char path[600];
         if (!strstr(e->d_name, ".safetensors")) continue;
-        snprintf(path, sizeof path, "tests/golden/bad/%s", e->d_name);
+        snprintf(path, sizeof path, "tests/core/safetensors/bad/%s", e->d_name);
         struct st_file *f = (void *)1;
         err_t err = st_open(&f, path);
         if (err != ERR_FORMAT || f) fail_msg("%s: error %d: %s", path, err, err_text());
@@ -32,7 +32,7 @@ static void good_file(void **state)
 {
     (void)state;
     struct st_file *f;
-    assert_ok(st_open(&f, "tests/golden/state.ref.safetensors"));
+    assert_ok(st_open(&f, "tests/core/safetensors/state.ref.safetensors"));
     assert_true(st_count(f) > 10);
     assert_has(st_meta(f, "note"), "materialised");
     assert_null(st_meta(f, "no such key"));
@@ -63,7 +63,7 @@ static void cuts_and_flips(void **state)
     char dir[256], path[300], *data;
     size_t n;
     snprintf(path, sizeof path, "%s/x.safetensors", test_dir(dir, sizeof dir));
-    assert_ok(file_read("tests/golden/state.ref.safetensors", 0, &data, &n));
+    assert_ok(file_read("tests/core/safetensors/state.ref.safetensors", 0, &data, &n));
     struct st_file *f;
     for (size_t cut = 0; cut < n; cut += 53) {
         FILE *o = fopen(path, "wb");
