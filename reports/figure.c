@@ -133,7 +133,8 @@ static void put_script(struct text *o, const struct rfigure *f, const double b[4
                           palette[c]),
                     sep = ", ";
             if (pass == 0 && s->lo && !s->line)
-                text_addf(o, "%s$d%d u 1:2:3:4 w yerrorbars pt 0 lw 1 lc rgb '%s' notitle", sep, i, palette[c]),
+                text_addf(o, "%s$d%d u 1:3:(0):($4-$3) w vectors nohead lw 1.2 lc rgb '%s' notitle", sep, i,
+                          palette[c]),
                     sep = ", ";
             if (pass == 1 && s->line)
                 text_addf(o, "%s$d%d u 1:2 w lines lw 1.7 lc rgb '%s' notitle", sep, i, palette[c]), sep = ", ";
@@ -224,6 +225,14 @@ static void put_clean(struct text *o, const char *svg, const char *id)
             const char *end = strstr(s, starts(s, "<title>") ? "</title>" : "</desc>");
             s = end ? strchr(end, '>') + 1 : s + 1;
             continue;
+        }
+        if (starts(s, "<g ")) { /* gnuplot opens many groups that stay empty */
+            const char *in = strchr(s, '>');
+            in = in ? in + 1 + strspn(in + 1, " \n\t") : s;
+            if (starts(in, "</g>")) {
+                s = in + 4;
+                continue;
+            }
         }
         if (starts(s, "<filter")) { /* of text boxes, which are not used */
             const char *end = strstr(s, "</filter>");

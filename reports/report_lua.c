@@ -8,6 +8,7 @@
 #include <lua.h>
 #include <lualib.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "db/query.h"
@@ -196,11 +197,19 @@ static int l_blob(lua_State *L)
 
 /* ---- statistics: lists over replicates, where nil and NaN are holes --------------------------------------------------- */
 
+/* Twelve digits of a bound: the last few depend on how the C library's logarithm was compiled, and bytes must not. */
+static double bound(double v)
+{
+    char b[NUM_TEXT];
+    snprintf(b, sizeof b, "%.12g", v);
+    return strtod(b, NULL);
+}
+
 static void push_interval(lua_State *L, struct interval v)
 {
     lua_createtable(L, 0, 4);
     const char *const key[] = {"mean", "lo", "hi"};
-    const double num[] = {v.mean, v.lo, v.hi};
+    const double num[] = {v.mean, bound(v.lo), bound(v.hi)};
     for (int i = 0; i < 3; i++) {
         if (isnan(num[i])) continue;
         lua_pushnumber(L, num[i]);

@@ -157,8 +157,8 @@ static inline void fixture_curve(struct ledger *l, const char *run, int64_t toke
     int n = 0;
     for (int64_t step = 10; step <= iters; step += 10) {
         double x = (double)step / (double)iters, noise = 1 + .05 * fixture_wobble(cell, k, (int)step);
-        p[n++] = (struct ledger_point){"loss", step, (.1 + .9 * exp(-4 * x)) * (1 + .1 * cell) * noise};
-        p[n++] = (struct ledger_point){"delta", step, (.3 + 2 * exp(-6 * x)) * (1 + .2 * cell) * noise};
+        p[n++] = (struct ledger_point){"loss", step, (.1 + .9 / (1 + 9 * x)) * (1 + .1 * cell) * noise};
+        p[n++] = (struct ledger_point){"delta", step, (.3 + 2 / (1 + 14 * x)) * (1 + .2 * cell) * noise};
     }
     assert_ok(ledger_points(l, run, token, p, n));
 }
