@@ -193,23 +193,12 @@ void check_frechet(struct gfile *f)
 
 /* ---- operation counts ------------------------------------------------------------------------------------------------------------------------ */
 
-/* The published counts were taken without augmentation labels, and without labels the published module leaves out the linear layer that
- * embeds them; our graph has it whenever the configuration has the labels. */
-static double augment_flops(const struct graph *g)
-{
-    const struct param_info *w = graph_param_named(g, "model.map_augment.weight");
-    return w ? 2.0 * (double)w->count : 0;
-}
-
 static void compare_counts(struct part *p, const json_t *entry, const struct graph *g)
 {
     struct flops f;
     const json_t *parts = json_object_get(entry, "breakdown");
     double trainable = 0, buffers = 0;
     graph_flops(g, &f);
-    if (augment_flops(g) > 0)
-        part_note(p, "without the embedding of augmentation labels, which the published count left out");
-    f.linear -= augment_flops(g);
     for (int i = 0; i < graph_nparams(g); i++) {
         const struct param_info *info = graph_param_info(g, i);
         trainable += !info->buffer;
