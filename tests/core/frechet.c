@@ -17,12 +17,18 @@ static float *features(const char *name, int n, int d, double off, double mul)
     snprintf(b, sizeof b, "%s/b", name);
     snprintf(m, sizeof m, "%s/m", name);
     snprintf(s, sizeof s, "%s/s", name);
-    for (int i = 0; i < n; i++)
+    double *mean = mem_array((size_t)d, sizeof *mean), *scale = mem_array((size_t)d, sizeof *scale), shared[8];
+    for (int j = 0; j < d; j++) mean[j] = off * portable_uniform(m, (uint32_t)j);
+    for (int j = 0; j < d; j++) scale[j] = mul * (1 + portable_uniform(s, (uint32_t)j));
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < 8; j++) shared[j] = portable_uniform(b, (uint32_t)(i * 8 + j));
         for (int j = 0; j < d; j++) {
-            double ua = portable_uniform(a, (uint32_t)(i * d + j)), ub = portable_uniform(b, (uint32_t)(i * 8 + j % 8));
-            double mj = off * portable_uniform(m, (uint32_t)j), sj = mul * (1 + portable_uniform(s, (uint32_t)j));
-            x[(size_t)i * (size_t)d + (size_t)j] = (float)(mj + sj * (ua + 0.5 * ub));
+            double own = portable_uniform(a, (uint32_t)(i * d + j));
+            x[(size_t)i * (size_t)d + (size_t)j] = (float)(mean[j] + scale[j] * (own + 0.5 * shared[j % 8]));
         }
+    }
+    mem_free(mean);
+    mem_free(scale);
     return x;
 }
 
