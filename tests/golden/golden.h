@@ -84,6 +84,8 @@ void nhwc_from_nchw(const struct net_config *c, const double *in, double *out, s
 void nchw_from_nhwc(const struct net_config *c, const double *in, double *out, size_t n);
 void device_put(struct golden *g, float *dev, const double *x, size_t n);
 float *device_new(struct golden *g, const double *x, size_t n); /* x NULL: zeros */
+/* Class labels of a file of n images, one-hot [n, label_dim]; a row of zeros each where the file has none. NULL without classes. */
+double *gnet_labels(struct part *p, const struct gnet *net, size_t n);
 /* Compares a gradient arena with PREFIXgrad/NAME tensors (grad64/ where there), bound: rule with f32_vs_f64. */
 void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix,
                         double f32_vs_f64, const json_t *nonfinite);

@@ -9,7 +9,7 @@
 struct batch { /* shared by the cases of a file */
     struct gnet net;
     size_t n;
-    double *y, *eps;
+    double *y, *eps, *labels;
 };
 struct rows {
     double *t, *r, *w; /* [n] */
@@ -23,13 +23,14 @@ static double normal_cdf(double z)
 static bool batch_open(struct batch *b, struct part *p, double sigma_data)
 {
     size_t ny = 0, ne = 0;
-    b->y = b->eps = NULL;
+    b->y = b->eps = b->labels = NULL;
     bool ok = gnet_open(&b->net, p, sigma_data);
     b->y = need(p, &ny, "in/y");
     b->eps = need(p, &ne, "in/eps");
     if (!ok || p->failed) return false;
     b->n = ny / b->net.per;
     if (ny != ne || b->n * b->net.per != ny) part_fail(p, "in/y and in/eps do not fit the configuration");
+    b->labels = gnet_labels(p, &b->net, b->n);
     return !p->failed;
 }
 
@@ -38,6 +39,7 @@ static void batch_close(struct batch *b)
     gnet_close(&b->net);
     mem_free(b->y);
     mem_free(b->eps);
+    mem_free(b->labels);
 }
 
 static struct rows rows_new(size_t n)
@@ -73,6 +75,8 @@ static struct pass *run_target(struct part *p, const struct batch *b, const char
                             .dev = g->dev,
                             .rows = (int)b->n,
                             .per = (int)b->net.per,
+                            .label_dim = b->net.c.label_dim,
+                            .augment_dim = b->net.c.augment_dim,
                             .teacher = t->needs_r,
                             .share_noise = true,
                             .share_dropout = true,
@@ -85,16 +89,13 @@ static struct pass *run_target(struct part *p, const struct batch *b, const char
                           .w = rows->w,
                           .weights = b->net.weights,
                           .grad = grad};
-    if (b->net.c.label_dim || b->net.c.augment_dim) {
-        part_fail(p, "labels are not part of these vectors");
-        return NULL;
-    }
     if (pass_new(&pass, &c)) {
         part_fail(p, "%s", err_text());
         return NULL;
     }
     gnet_upload(&b->net, pass_y(pass), b->y, b->n);
     gnet_upload(&b->net, pass_eps(pass), b->eps, b->n);
+    if (b->labels) device_put(g, pass_labels(pass), b->labels, b->n * (size_t)b->net.c.label_dim);
     if (pass_run(pass, t, &r)) part_fail(p, "%s", err_text());
     return pass;
 }
@@ -210,13 +211,19 @@ void check_ect_loss(struct gfile *f)
     }
     json_t *cases = meta_json(f, "cases");
     part_begin(&p, f, "network");
-    const json_t *first = json_array_get(cases, 0);
     if (!json_array_size(cases)) part_fail(&p, "no cases in its metadata");
-    if (batch_open(&b, &p, json_num(first, "sigma_data", 0.5)) && !p.failed) {
-        for (size_t i = 0; i < json_array_size(cases); i++) check_case(f, &b, json_array_get(cases, i));
-    } else {
-        part_end(&p);
+    double sigma_data = NAN;
+    for (size_t i = 0; !p.failed && i < json_array_size(cases); i++) {
+        const json_t *c = json_array_get(cases, i);
+        double needs = json_num(c, "sigma_data", 0.5);
+        if (needs != sigma_data) { /* it is part of the network's preconditioning */
+            if (i) batch_close(&b);
+            sigma_data = needs;
+            if (!batch_open(&b, &p, sigma_data)) break;
+        }
+        check_case(f, &b, c);
     }
+    if (p.failed) part_end(&p);
     batch_close(&b);
     json_decref(cases);
 }

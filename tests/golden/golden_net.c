@@ -64,31 +64,40 @@ static void portable_values(const struct param_info *info, float *out)
     for (size_t i = 0; i < info->count; i++) out[i] = (float)(shift + scale * portable_u(info->name, (uint32_t)i));
 }
 
+/* Our constant against the file's: it is what the operators use, whatever a checkpoint holds. */
+static bool same_buffer(struct part *p, const struct gnet *n, int i, const double *want)
+{
+    const struct param_info *info = graph_param_info(n->graph, i);
+    float *ours = mem_array(info->count, sizeof(float));
+    bool same = true;
+    params_get(n->weights, i, ours);
+    for (size_t j = 0; j < info->count; j++) same = same && ours[j] == (float)want[j];
+    if (!same) part_fail(p, "buffer %s has other values than ours", info->name);
+    mem_free(ours);
+    return same;
+}
+
 static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
 {
     const struct param_info *info = graph_param_info(n->graph, i);
-    size_t count = 0;
-    float *values = mem_array(info->count, sizeof(float));
-    double *x = take(p->f, &count, "param/%s", info->name);
-    bool ok = true;
-    if (x) {
-        const struct st_tensor *t = NULL;
-        char name[256];
-        snprintf(name, sizeof name, "param/%s", info->name);
-        t = st_find(p->f->st, name);
-        ok = t->ndim == info->ndim && count == info->count;
-        for (int j = 0; ok && j < t->ndim; j++) ok = t->dims[j] == info->dims[j];
-        if (!ok) part_fail(p, "param/%s has another shape than ours", info->name);
-        for (size_t j = 0; ok && j < count; j++) values[j] = (float)x[j];
-    } else if (portable && !info->buffer) {
-        portable_values(info, values);
-    } else if (portable) {
-        ok = true; /* our own constant stays */
-    } else {
-        ok = false;
-        part_fail(p, "the file has no param/%s", info->name);
+    char name[256];
+    snprintf(name, sizeof name, "param/%s", info->name);
+    const struct st_tensor *t = st_find(p->f->st, name);
+    if (!t && !portable) part_fail(p, "the file has no %s", name);
+    if (!t && info->buffer) return portable;
+    if (!t && !portable) return false;
+    bool ok = !t || (t->ndim == info->ndim && t->count == info->count);
+    for (int j = 0; t && ok && j < t->ndim; j++) ok = t->dims[j] == info->dims[j];
+    if (!ok) {
+        part_fail(p, "%s has another shape than ours", name);
+        return false;
     }
-    if (ok && (x || !info->buffer)) params_set(n->weights, i, values);
+    double *x = t ? need(p, NULL, "%s", name) : NULL;
+    float *values = mem_array(info->count, sizeof(float));
+    if (!t) portable_values(info, values);
+    for (size_t j = 0; x && j < info->count; j++) values[j] = (float)x[j];
+    if (info->buffer) ok = x && same_buffer(p, n, i, x);
+    else params_set(n->weights, i, values);
     mem_free(x);
     mem_free(values);
     return ok;
@@ -110,7 +119,7 @@ bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
         part_fail(p, "%s", err_text());
         return false;
     }
-    params_init(n->weights, 0); /* buffers; every parameter is overwritten below */
+    params_init(n->weights, 0); /* every parameter is overwritten below */
     bool portable = weights && !strncmp(weights, "portable", 8);
     for (int i = 0; ok && i < graph_nparams(n->graph); i++) ok = load_param(n, p, i, portable);
     params_changed(n->weights);
@@ -182,6 +191,18 @@ double *gnet_download(const struct gnet *net, const float *dev, size_t n)
     return nchw;
 }
 
+double *gnet_labels(struct part *p, const struct gnet *net, size_t n)
+{
+    size_t have = 0, want = n * (size_t)net->c.label_dim;
+    if (!want) return NULL;
+    double *labels = take(p->f, &have, "in/class_labels");
+    if (!labels) labels = take(p->f, &have, "in/labels");
+    if (labels && have == want) return labels;
+    if (labels) part_fail(p, "%zu label values for %zu images", have, n);
+    mem_free(labels);
+    return mem_array(want, sizeof(double));
+}
+
 /* ---- gradients ---------------------------------------------------------------------------------------------------------------------------- */
 
 static bool listed(const json_t *names, const char *name)
@@ -195,9 +216,9 @@ static bool listed(const json_t *names, const char *name)
 static void compare_gradstat(struct part *p, const struct param_info *info, const double *got, double noise)
 {
     size_t n = 0;
-    double *want = take(p->f, &n, "gradstat/%s", info->name);
+    double *want = need(p, &n, "gradstat/%s", info->name);
     if (!want || n != 4) {
-        part_fail(p, "neither grad/%s nor gradstat/%s", info->name, info->name);
+        part_fail(p, "gradstat/%s has %zu values", info->name, n);
         mem_free(want);
         return;
     }
@@ -235,11 +256,10 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
         } else if (want || f32) {
             const double *ref = want ? want : f32;
             part_close(p, "gradient", info->name, got, ref, n, bound_factor * noise * max_abs(ref, n));
-        } else if (!*prefix) {
-            compare_gradstat(p, info, got, noise);
-        } else {
+        } else if (*prefix || !has_tensor(p->f, "gradstat/%s", info->name)) {
             part_fail(p, "no %sgrad/%s", prefix, info->name);
         }
+        if (!*prefix && has_tensor(p->f, "gradstat/%s", info->name)) compare_gradstat(p, info, got, noise);
         mem_free(f);
         mem_free(got);
         mem_free(want);
@@ -291,8 +311,7 @@ static void set_inputs(const struct gnet *net, struct program *prog, const struc
     gnet_upload(net, program_input(prog, "x"), in->x, in->n);
     device_put(g, program_input(prog, "sigma"), in->sigma, in->n);
     size_t labels = in->n * (size_t)net->c.label_dim, augment = in->n * (size_t)net->c.augment_dim;
-    if (labels && in->labels) device_put(g, program_input(prog, "labels"), in->labels, labels);
-    if (labels && !in->labels) g->k->fill(g->dev, program_input(prog, "labels"), 0, labels);
+    if (labels) device_put(g, program_input(prog, "labels"), in->labels, labels);
     if (augment && in->augment) device_put(g, program_input(prog, "augment"), in->augment, augment);
     if (augment && !in->augment) g->k->fill(g->dev, program_input(prog, "augment"), 0, augment);
 }
@@ -439,7 +458,7 @@ void check_songunet(struct gfile *f)
     in.x = need(&p, NULL, "in/x");
     in.sigma = need(&p, &in.n, "in/sigma");
     in.w = need(&p, NULL, "in/w");
-    in.labels = take(f, NULL, "in/class_labels");
+    if (ok) in.labels = gnet_labels(&p, &net, in.n);
     in.augment = take(f, NULL, "in/augment_labels");
     if (ok && !p.failed) {
         check_parameters(f, &net);

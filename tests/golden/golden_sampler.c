@@ -14,6 +14,7 @@ struct setup {
     double *latents; /* [n, c, h, w] */
     double *noise;   /* of the file, [steps, n, c, h, w], or NULL */
     size_t nnoise;
+    float *labels;        /* [n, label_dim] or NULL */
     bool shifted;         /* ECMPrecond in its evaluation form */
     double noise_of_file; /* largest f32 - f64 distance among its cases, relative */
 };
@@ -148,9 +149,10 @@ static void check_case(struct setup *s, struct gfile *f, const char *name)
         part_end(&p);
         goto done;
     }
+    c.label_dim = s->net.c.label_dim;
     if (program_new(&prog, s->net.graph, g->k, g->dev, &opts) ||
         sampler_new(&sampler, &c, prog, (int)s->n, (int)s->net.per, g->k, g->dev) ||
-        sampler_draw_from(sampler, s->net.weights, latents, noise, (int)s->n, NULL, got)) {
+        sampler_draw_from(sampler, s->net.weights, latents, noise, (int)s->n, s->labels, got)) {
         part_fail(&p, "%s", err_text());
     } else {
         nchw_from_nhwc(&s->net.c, got, nchw, s->n);
@@ -211,12 +213,17 @@ void check_samplers(struct gfile *f)
     s.noise = take(f, &s.nnoise, "in/noise");
     s.shifted = precond && !strncmp(precond, "ECMPrecond", 10);
     if (!precond) part_fail(&p, "no precond in its metadata");
-    if (ok && s.net.c.label_dim) part_fail(&p, "labels are not part of these vectors");
     if (ok && !p.failed && n % s.net.per) part_fail(&p, "in/latents does not fit the configuration");
     if (!ok || p.failed) {
         part_end(&p);
     } else {
         s.n = n / s.net.per;
+        double *labels = gnet_labels(&p, &s.net, s.n);
+        size_t nlabels = s.n * (size_t)s.net.c.label_dim;
+        s.labels = labels ? mem_array(nlabels, sizeof(float)) : NULL;
+        for (size_t i = 0; labels && i < nlabels; i++) s.labels[i] = (float)labels[i];
+        mem_free(labels);
+        if (p.failed) part_end(&p);
         each_case(&s, f, measure_noise);
         if (s.noise_of_file == 0) s.noise_of_file = 1e-6; /* no case has a twin: that of networks of this size */
         each_case(&s, f, check_case);
@@ -224,4 +231,5 @@ void check_samplers(struct gfile *f)
     gnet_close(&s.net);
     mem_free(s.latents);
     mem_free(s.noise);
+    mem_free(s.labels);
 }

@@ -340,8 +340,14 @@ void check_ema(struct gfile *f)
     }
     size_t k = (size_t)steps, n = total / (k + 1);
     if (has_tensor(f, "phema/out")) check_power(f, params, k, n, (int)batch);
-    if (has_tensor(f, "ema_const/out")) check_constant(f, "ema_const", 0.9999, params, k, n, (int)batch);
-    if (has_tensor(f, "ema_const9993/out")) check_constant(f, "ema_const9993", 0.9993, params, k, n, (int)batch);
+    for (int i = 0; i < st_count(f->st); i++) { /* every group ema_const*: its decay is in the file */
+        char group[64];
+        const char *name = st_at(f->st, i)->name, *slash = strchr(name, '/');
+        if (strncmp(name, "ema_const", 9) || !slash || strcmp(slash, "/out") || slash - name >= (long)sizeof group)
+            continue;
+        snprintf(group, sizeof group, "%.*s", (int)(slash - name), name);
+        check_constant(f, group, 0.9999, params, k, n, (int)batch);
+    }
     double img = json_num(edm, "halflife_img", 0), ramp = json_num(edm, "rampup_ratio", 0);
     snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g,ramp=%.17g}", img, ramp);
     if (has_tensor(f, "ema_edm_rampup/out")) check_halflife(f, "ema_edm_rampup", expr, params, k, n, (int)batch);
