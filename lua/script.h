@@ -20,6 +20,8 @@ struct script_host {
     err_t (*predict)(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params);
     /* d = elements of an image of a data set (for c_rule), rms = measured sigma_data */
     err_t (*data_info)(void *ctx, const char *name, int *d, double *rms);
+    int64_t max_steps; /* VM instructions of a script; 0: 1e9 */
+    size_t max_bytes;  /* held by Lua; 0: 1 GiB */
 };
 
 struct script_cell {

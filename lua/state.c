@@ -28,12 +28,13 @@ static void *allocate(void *ud, void *p, size_t old, size_t want)
 /* Once spent, every further instruction raises: a script cannot pcall its way on. */
 static void hook(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
     struct script *s = state_script(L);
     s->budget -= lua_gethookcount(L);
     if (s->budget > 0) return;
     lua_sethook(L, hook, LUA_MASKCOUNT, 1);
-    luaL_error(L, "too many steps: this script or function does not come to an end (instruction limit)");
+    lua_getinfo(L, "Sl", ar);
+    luaL_error(L, "%s:%d: more than %d million instructions: does this come to an end?", ar->short_src, ar->currentline,
+               (int)(s->allowed / 1000000));
 }
 
 static bool is_script_frame(const struct script *s, const lua_Debug *ar)
@@ -66,7 +67,7 @@ err_t state_call(struct script *s, int nargs, int nres, int64_t budget)
     int at = lua_gettop(L) - nargs;
     lua_pushcfunction(L, with_traceback);
     lua_insert(L, at);
-    s->budget = budget;
+    s->budget = s->allowed = s->host.max_steps && s->host.max_steps < budget ? s->host.max_steps : budget;
     s->host_err = 0;
     lua_sethook(L, hook, LUA_MASKCOUNT, SCRIPT_HOOK_STEP);
     int rc = lua_pcall(L, nargs, nres, at);
@@ -153,7 +154,7 @@ static int open_libraries(lua_State *L)
 
 err_t state_open(struct script *s)
 {
-    s->limit = MEMORY_LIMIT;
+    s->limit = s->host.max_bytes ? s->host.max_bytes : MEMORY_LIMIT;
     s->L = lua_newstate(allocate, s);
     if (!s->L) return fail(ERR_FAILED, "no Lua state");
     *(struct script **)lua_getextraspace(s->L) = s;

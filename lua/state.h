@@ -24,10 +24,10 @@ struct script {
     int nsets;
     struct spec defaults;
 
-    size_t bytes, limit; /* held by Lua; at most */
-    int64_t budget;      /* VM instructions left */
-    bool in_design;      /* a design function is running: no randomness */
-    err_t host_err;      /* class of the failure that a host function raised, 0 if none */
+    size_t bytes, limit;     /* held by Lua; at most */
+    int64_t budget, allowed; /* VM instructions left, and given */
+    bool in_design;          /* a design function is running: no randomness */
+    err_t host_err;          /* class of the failure that a host function raised, 0 if none */
 
     int nsweeps, ncells;
     struct script_sweep *sweeps;

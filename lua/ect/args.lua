@@ -33,6 +33,12 @@ function args.no_such(entry)
         near and (": did you mean '" .. near .. "'?") or " (ect help settings lists them)"), 0)
 end
 
+local function canonical(e)
+    local ok, text = pcall(settings.from_text, e.key, e.value)
+    if ok then return text end
+    error(("--set %s: %s"):format(e.text, tostring(text):gsub("^[^\n]-:%d+: ", "")), 0)
+end
+
 -- Applies what concerns a sweep; returns the number of replicates, if that was set.
 function args.apply(name, base, eval_set)
     local replicates
@@ -43,9 +49,9 @@ function args.apply(name, base, eval_set)
                 replicates = math.tointeger(tonumber(e.value))
                 if not replicates or replicates < 1 then error(("--set %s: a whole number from 1 on is needed"):format(e.text), 0) end
             elseif settings.fields[e.key].class == "eval" then
-                eval_set[e.key] = settings.from_text(e.key, e.value)
+                eval_set[e.key] = canonical(e)
             else
-                base[e.key] = settings.from_text(e.key, e.value)
+                base[e.key] = canonical(e)
             end
         end
     end

@@ -27,7 +27,7 @@ function expression.design(family, text, env)
         code = ("ect.%s.%s%s"):format(family, name, rest)
     end
     local ok, f = pcall(expression.value, code, env)
-    if not ok then return nil, (tostring(f):gsub("^%[string.-%]:%d+: ", "")) end
+    if not ok then return nil, (tostring(f):gsub("^[^\n]-:%d+: ", "")) end
     local made = def.made[f]
     if not made then return nil, ("'%s' is not a design function"):format(text) end
     if made.family ~= family then return nil, ("'%s' is a function of ect.%s"):format(text, made.family) end

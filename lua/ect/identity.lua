@@ -72,10 +72,16 @@ local function grid(family)
     return { 0 }, 0
 end
 
-local function number_of(v, family, f)
-    if type(v) == "number" then return v end
+-- The first look at a function's values; training looks at each again (design.c).
+local function number_of(v, family, f, x)
+    local wrong = type(v) ~= "number" and "is no number" or v ~= v and "is nan" or nil
+    if family == "mapping" and not wrong then
+        wrong = v < 0 and "must not be negative" or v > x and "must not be larger than t" or nil
+    end
+    if not wrong then return v end
     local _, file, line = host.tokens(f)
-    error(("%s:%d: %s returned a %s, not a number"):format(file, line, family, type(v)), 0)
+    local arg = ({ noise = "u=%s, s", mapping = "t=%s, s", weight = "t=%s, r, s" })[family] or "s"
+    error(("%s:%d: %s(%s) = %s %s"):format(file, line, family, arg:format(host.num(x)), tostring(v), wrong), 0)
 end
 
 function identity.fingerprint(family, f)
@@ -93,7 +99,7 @@ function identity.fingerprint(family, f)
             end
             host.design(true)
             if i == 1 then
-                values[#values + 1] = host.num(number_of(call(), family, f))
+                values[#values + 1] = host.num(number_of(call(), family, f, x))
             else
                 local ok, v = pcall(call)
                 values[#values + 1] = ok and type(v) == "number" and host.num(v) or "error"

@@ -123,10 +123,16 @@ local function plain_setmetatable(t, mt)
     return setmetatable(t, mt)
 end
 
-local function copy(t, without)
+-- The handler runs after the call has ended: inside it, an error of the instruction hook would run with the hook switched off.
+local function plain_xpcall(f, handler, ...)
+    local results = table.pack(pcall(f, ...))
+    if results[1] then return table.unpack(results, 1, results.n) end
+    return false, handler(results[2])
+end
+
+local function copy(t)
     local r = {}
     for k, v in pairs(t) do r[k] = v end
-    for _, k in ipairs(without or {}) do r[k] = nil end
     return r
 end
 
@@ -145,7 +151,7 @@ function sandbox.environment(modules)
     local g = {
         assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, pairs = sorted_pairs, pcall = pcall,
         print = print, rawequal = rawequal, rawlen = rawlen, select = select, setmetatable = plain_setmetatable,
-        tonumber = tonumber, tostring = plain_tostring, type = type, xpcall = xpcall, _VERSION = _VERSION,
+        tonumber = tonumber, tostring = plain_tostring, type = type, xpcall = plain_xpcall, _VERSION = _VERSION,
         math = math_copy, string = copy(string), table = table_copy, utf8 = copy(utf8),
     }
     function g.require(name)

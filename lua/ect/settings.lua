@@ -182,7 +182,7 @@ function settings.from_text(key, text)
         local f, message
         if x then f = def.families.ema.const { beta = x }
         else f, message = expression.design(family, word, settings.expression_env) end
-        if not f then complain(("%s = %s: %s"):format(key, text, message)) end
+        if not f then complain(message) end
         return register(family, f), f
     end
     if key == "ema" then

@@ -1,0 +1,317 @@
+/* From a script to cells: names, order, settings, parents, evaluations, overrides. */
+#include "tests/lua/lua_test.h"
+
+#define HEAD "local ect = require 'ect'\n"
+
+/* Names of the cells of the last sweep, joined by blanks. */
+static const char *names(const struct script *s)
+{
+    static char out[8192];
+    const struct script_sweep *w = script_sweep_at(s, script_nsweeps(s) - 1);
+    out[0] = 0;
+    for (int i = 0; i < w->ncells; i++) {
+        const struct script_cell *c = script_cell_at(s, w->first + i);
+        assert_non_null(c);
+        assert_int_equal(c->ordinal, i);
+        strcat(out, i ? " " : "");
+        strcat(out, c->cell);
+    }
+    return out;
+}
+static void cells(const char *methods, const char *want)
+{
+    char text[4096];
+    snprintf(text, sizeof text, HEAD "local s = ect.sweep 's' { base = ect.recipe 'digits-ect' }\n%s", methods);
+    struct script *s = accepted(text);
+    assert_string_equal(names(s), want);
+    script_close(s);
+}
+
+static void methods(void **state)
+{
+    (void)state;
+    cells("", "base");
+    cells("s:ablate { dropout = {0, .1, .2}, c = {0, .03} }", "base c=0.03 dropout=0.1 dropout=0.2");
+    cells("s:ablate { dropout = {.1} }:ablate { c = {.03} }",
+          "base dropout=0.1 c=0.03"); /* never two factors at once */
+    cells("s:grid { dropout = {0, .1}, c = {0, 1} }", "c=0,dropout=0 c=0,dropout=0.1 c=1,dropout=0 c=1,dropout=0.1");
+    cells("s:grid { c = {0, 1} }:grid { dropout = {0, .1} }",
+          "c=0,dropout=0 c=0,dropout=0.1 c=1,dropout=0 c=1,dropout=0.1");
+    cells("s:zip { lr = {1e-3, 1e-4}, batch = {32, 128} }", "batch=32,lr=0.001 batch=128,lr=0.0001");
+    cells("s:grid { c = {0, 1} }:ablate { dropout = {0, .1} }", "c=0 c=1 c=0,dropout=0.1 c=1,dropout=0.1");
+    cells("s:ablate { dropout = {.1} }:grid { c = {0, 1} }", "c=0 c=1 dropout=0.1,c=0 dropout=0.1,c=1");
+    cells("s:concat(ect.grid { c = {1, 2} }, ect.zip { lr = {1}, batch = {2} })", "base c=1 c=2 batch=2,lr=1");
+    cells("s:concat(ect.grid { c = {1, 2} }:where(function(c) return c.c == 2 end))", "base c=2");
+    cells("s:grid { c = {0, 1, 1.0, 1e0} }", "c=0 c=1"); /* one value, one label */
+    cells("s:grid { dropout = {0, .1}, c = {0, 1} }:where(function(x) return x.dropout == 0 or x.c == 1 end)",
+          "c=0,dropout=0 c=1,dropout=0 c=1,dropout=0.1");
+    cells("s:grid { ['net.width'] = {8, 16} }:where(function(c) return c.net.width < 10 and c['net.width'] == 8 end)",
+          "net.width=8");
+    cells("s:grid { ['net.mult'] = {{1, 2}, {2, 2}, {4}} }", "net.mult=1,2 net.mult=2,2 net.mult=4");
+    cells("s:ablate { mapping = { z = ect.mapping.zero{}, const = ect.mapping.const{}, sig = ect.mapping.sigmoid{} } }",
+          "base mapping=const mapping=z");
+    cells("s:ablate { mapping = { ect.mapping.const{}, ect.mapping.const{q = 4}, ect.mapping.sigmoid{} } }",
+          "base mapping=const mapping=const(q=4)");
+    cells("s:ablate { setup = { small = { net = { width = 8 }, iters = 10 }, big = { ['net.width'] = 32 } } }",
+          "base setup=big setup=small");
+    cells("s:ablate { ema = { { std05 = .99, b = .9 }, { ect.ema.power{std = .1}, ect.ema.power{std = .05} } } }",
+          "base ema=b+std05 ema=std05+std1");
+    cells("s:grid { c = {0, 1} }:where(function(c) return c.predicted.flops_total == 2 * c.predicted.flops_executed "
+          "and c.labels.c == '1' end)",
+          "c=1");
+    cells("s:ablate { xflip = {true} }", "base xflip=true");
+}
+
+static void random_draws(void **state)
+{
+    (void)state;
+    const char *text = HEAD "ect.sweep 's' {}:random { n = 40, lr = ect.range{1e-5, 1e-2, log = true}, batch = {32, "
+                            "64}, iters = ect.range{5, 7, int = true} }";
+    struct script *a = accepted(text), *b = accepted(text);
+    int low = 0, batch32 = 0;
+    assert_int_equal(script_ncells(a), 40);
+    for (int i = 0; i < 40; i++) {
+        const struct spec *s = &script_cell_at(a, i)->spec;
+        double lr = atof(s->lr.id);
+        assert_true(lr >= 1e-5 && lr <= 1e-2 && s->iters >= 5 && s->iters <= 7 && (s->batch == 32 || s->batch == 64));
+        low += lr < 3.16e-4;
+        batch32 += s->batch == 32;
+        assert_string_equal(script_cell_at(b, i)->hash, script_cell_at(a, i)->hash);
+    }
+    assert_in_range(low, 8, 32);
+    assert_in_range(batch32, 8, 32);
+    script_close(b);
+    b = accepted(HEAD "ect.sweep 's' {}:random { n = 40, seed = 1, lr = ect.range{1e-5, 1e-2, log = true}, batch = "
+                      "{32, 64}, iters = {5} }");
+    assert_string_not_equal(script_cell_at(b, 0)->spec.lr.id, script_cell_at(a, 0)->spec.lr.id);
+    script_close(a);
+    script_close(b);
+}
+
+static const char example[] =
+    HEAD "local pre = ect.run 'pre' { ect.recipe 'digits-edm', replicates = 3 }\n"
+         "local s = ect.sweep 'mapping' {\n"
+         "  init = pre:weights { ema = 'std05' }, base = ect.recipe 'digits-ect', replicates = 3,\n"
+         "  eval = { at = {'25%', '100%'}, nfe = {1, 2}, ema = 'std05', samples = 10000 },\n"
+         "}\n"
+         "s:ablate { mapping = { const = ect.mapping.const{}, sigmoid = ect.mapping.sigmoid{k=8,b=1},\n"
+         "             mine = function(t, s) return t * (1 - 2^-(s.stage+1) * (1 + 1/(1+t*t))) end },\n"
+         "           dropout = {0, .1, .2}, c = {0, ect.c_rule()} }\n"
+         "s:where(function(c) return c.predicted.flops_total < 1e17 end)\n"
+         "s:table  { rows = 'mapping', cols = {'fd_random@1', 'flops_total'}, vs = 'const', stat = 'paired95' }\n"
+         "s:pareto { min = {'flops_total', 'fd_random@2'}, by = 'nfe' }\n";
+
+static void whole(void **state)
+{
+    (void)state;
+    struct script *s = accepted(example);
+    assert_int_equal(script_nsweeps(s), 2);
+    assert_string_equal(names(s), "base c=0.00432 dropout=0.1 dropout=0.2 mapping=const mapping=mine");
+    const struct script_cell *pre = script_cell_at(s, 0), *c = script_cell_at(s, 2);
+    assert_string_equal(pre->cell, "pretrain");
+    assert_string_equal(pre->sweep, "pre");
+    assert_int_equal(pre->parent, -1);
+    assert_string_equal(pre->spec.target.s, "edm");
+    assert_int_equal(pre->replicates, 3);
+    assert_int_equal(c->parent, 0);
+    assert_string_equal(c->parent_weights, "std05");
+    assert_true(c->spec.c == 0.00432);
+    assert_string_equal(c->factors, "{\"c\":\"0.00432\",\"dropout\":\"0\",\"mapping\":\"sigmoid\"}");
+    char init[128];
+    snprintf(init, sizeof init, "run:%s@std05", pre->hash);
+    assert_string_equal(c->spec.init.s, init);
+    assert_int_equal(c->nevals, 1);
+    assert_int_equal(c->evals[0].eval_at.n, 2);
+    assert_int_equal(c->evals[0].eval_nfe.v[1], 2);
+    char hash[SHA256_TEXT];
+    spec_hash(&c->spec, hash);
+    assert_string_equal(hash, c->hash);
+    const char *d = script_sweep_at(s, 1)->declared;
+    assert_has(d, "\"kind\":\"sweep\"");
+    assert_has(d, "\"base\":\"base\"");
+    assert_has(d, "\"parents\":[\"pre\"]");
+    assert_has(d, "\"mapping\":{\"base\":\"sigmoid\",\"labels\":[\"sigmoid\",\"const\",\"mine\"]}");
+    assert_has(d, "\"tables\":[{\"cols\":[\"fd_random@1\",\"flops_total\"],\"rows\":\"mapping\",\"stat\":\"paired95\","
+                  "\"vs\":\"const\"}]");
+    assert_has(d, "\"pareto\":[{\"by\":\"nfe\",\"max\":[],\"min\":[\"flops_total\",\"fd_random@2\"]}]");
+    assert_has(d, "\"at\":[\"25%\",\"100%\"]");
+    script_close(s);
+}
+
+/* Any script of experiments/ must be sound. */
+static void demo(void **state)
+{
+    (void)state;
+    const struct embed *e = embed_find("experiments/demo.lua");
+    assert_non_null(e);
+    struct script *s;
+    assert_ok(script_open(&s, e->name, e->data, NULL, 0, &test_host));
+    assert_int_equal(script_nsweeps(s), 2);
+    assert_string_equal(names(s), "base c=0.00432 dropout=0.1 mapping=const");
+    assert_int_equal(script_cell_at(s, 0)->nevals, 2);
+    for (int i = 0; i < script_ncells(s); i++) {
+        double m[DESIGN_EMAS];
+        assert_int_equal(script_cell_at(s, i)->replicates, 3);
+        assert_ok(script_ema_memory(s, i, m));
+        assert_true(m[0] < 0.01);
+    }
+    script_close(s);
+}
+
+static void recipes(void **state)
+{
+    (void)state;
+    const char *const *list;
+    int n = script_recipes(&list);
+    for (int i = 0; i < n; i++) {
+        struct script *s;
+        struct design d;
+        assert_ok(script_recipe(&s, list[i], NULL, 0, NULL));
+        assert_int_equal(script_ncells(s), 1);
+        assert_ok(script_design(s, 0, &d));
+        assert_int_equal(d.nemas, 1);
+        assert_int_equal(script_cell_at(s, 0)->nevals, 1);
+        script_close(s);
+    }
+    struct script *s;
+    const char *sets[] = {
+        "iters=7",        "mapping=const{q=4}", "lr=1e-3", "net.mult=1,2,2", "dropout=ect.dropout.const{p=0.5}",
+        "eval.samples=99"};
+    assert_ok(script_recipe(&s, "digits-ect", sets, ARRAY_LEN(sets), NULL));
+    const struct script_cell *c = script_cell_at(s, 0);
+    assert_int_equal(c->spec.iters, 7);
+    assert_string_equal(c->spec.mapping.id, "const(q=4)@1");
+    assert_string_equal(c->spec.lr.id, "0.001");
+    assert_string_equal(c->spec.dropout.id, "0.5");
+    assert_int_equal(c->spec.net_mult.n, 3);
+    assert_int_equal(c->evals[0].eval_samples, 99);
+    script_close(s);
+    assert_err(ERR_USAGE, script_recipe(&s, "digits-etc", NULL, 0, NULL));
+    assert_has(err_text(), "did you mean 'digits-ect'");
+    /* the library and the list for help agree */
+    for (int i = 0; i < n; i++) refused("local ect = require 'ect'\nect.recipe 'digits-etc'", list[n - 2]);
+}
+
+static void sets(void **state)
+{
+    (void)state;
+    struct script *s;
+    const char *good[] = {"mapping:dropout=0.3", "iters=11", "replicates=1", "mapping:eval.nfe=2", "quick=true", "n=3"};
+    char text[sizeof example + 256];
+    snprintf(text, sizeof text,
+             "%s\nassert(ect.arg('quick', false) == true and ect.arg('n', 1) == 3 and ect.arg('other', 'x') == 'x')",
+             example);
+    assert_ok(script_open(&s, "x.lua", text, good, ARRAY_LEN(good), &test_host));
+    assert_string_equal(names(s), "base c=0.00432 dropout=0 dropout=0.1 dropout=0.2 mapping=const mapping=mine");
+    assert_string_equal(script_cell_at(s, 0)->spec.dropout.id, "0");
+    assert_string_equal(script_cell_at(s, 1)->spec.dropout.id, "0.3");
+    for (int i = 0; i < script_ncells(s); i++) {
+        assert_int_equal(script_cell_at(s, i)->spec.iters, 11);
+        assert_int_equal(script_cell_at(s, i)->replicates, 1);
+    }
+    assert_int_equal(script_cell_at(s, 1)->evals[0].eval_nfe.n, 1);
+    script_close(s);
+    const struct {
+        const char *set, *says;
+    } bad[] = {
+        {"drpout=1", "did you mean 'dropout'"},
+        {"quikc=1", "unknown setting 'quikc'"},
+        {"dropout", "key=value is needed"},
+        {"iters=many", "whole number"},
+        {"mapping=sigmod{}", "did you mean 'sigmoid'"},
+        {"mapping=inv_dt", "no 'inv_dt'"},
+        {"mapping=ect.weight.inv_dt{}", "a function of ect.weight"},
+        {"nosuch:dropout=0.1", "no sweep 'nosuch'"},
+        {"mapping:foo=0.1", "unknown setting 'foo'"},
+        {"replicates=0", "whole number from 1"},
+        {"metric=l3", "pseudo-huber|l2"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_err(ERR_USAGE, script_open(&s, "x.lua", example, &bad[i].set, 1, &test_host));
+        assert_has(err_text(), bad[i].says);
+        assert_has(err_text(), "--set ");
+    }
+}
+
+static void mistakes(void **state)
+{
+    (void)state;
+#define S HEAD "local s = ect.sweep 's' { base = ect.recipe 'digits-ect' }\n"
+    refused(HEAD "ect.sweep 's' {\n base = {\n  droput = 1 } }",
+            "dir/test.lua:4: unknown setting 'droput': did you mean 'dropout'?");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect' {\n net = { width = 8,\n wdth = 3 } } }",
+            "dir/test.lua:4: unknown setting 'net.wdth': did you mean 'net.width'?");
+    refused(HEAD "ect.sweep 's' { base = {\n ['net.widht'] = 8 } }", "dir/test.lua:3: unknown setting 'net.widht'");
+    refused(HEAD "ect.sweep 's' {\n replicate = 3 }",
+            "dir/test.lua:3: sweep s: unknown option 'replicate': did you mean 'replicates'?");
+    refused(HEAD "ect.sweep 's' {\n lr = 3 }", "'lr': it is a setting and belongs into the base");
+    refused(HEAD "ect.sweep 's' { base = { batch = 'x' } }", "batch: a whole number is needed, not a string");
+    refused(HEAD "ect.sweep 's' { base = { batch = 1.5 } }", "dir/test.lua:2: batch = 1.5: a whole number is needed");
+    refused(HEAD "ect.sweep 's' { base = { batch = 0 } }", "1..65536");
+    refused(HEAD "ect.sweep 's' { base = { xflip = 1 } }", "xflip: true or false is needed, not a number");
+    refused(HEAD "ect.sweep 's' { base = { mapping = 'const' } }",
+            "mapping: a number or a function is needed, not a string");
+    refused(HEAD "ect.sweep 's' { base = { metric = 'l3' } }", "metric = l3: must be pseudo-huber|l2");
+    refused(HEAD "ect.sweep 's' { base = { ['net.mult'] = {1, 'x'} } }", "a list of whole numbers is needed");
+    refused(HEAD "ect.sweep 's' { base = 3 }", "base must be a recipe or a table");
+    refused(HEAD "ect.sweep 's' { replicates = 0 }", "replicates must be a whole number from 1 on");
+    refused(HEAD "ect.sweep 's' {} ect.sweep 's' {}", "the name is taken");
+    refused(HEAD "ect.sweep 'a/b' {}", "a name is needed");
+    refused(HEAD "ect.recipe 'digits-etc'", "dir/test.lua:2: no recipe 'digits-etc': did you mean 'digits-ect'?");
+    refused(S "s:ablate {\n dropuot = {1} }", "dir/test.lua:4: unknown factor 'dropuot': did you mean 'dropout'?");
+    refused(S "s:ablate { dropout = 1 }", "a list of values is needed");
+    refused(S "s:ablate { dropout = {1, a = 2} }", "all with labels or all without");
+    refused(S "s:ablate { dropout = {} }", "has no values");
+    refused(S "s:ablate { ['eval.nfe'] = {1} }", "cannot be a factor");
+    refused(S "s:ablate { threads = {1} }", "does not change a result");
+    refused(S "s:zip { lr = {1, 2}, batch = {1} }", "lists of one length");
+    refused(S "s:abblate {}", "a sweep has no 'abblate': did you mean 'ablate'?");
+    refused(S "s.ablate { dropout = {1} }", "with a colon");
+    refused(S "s:where(function(c) return c.dropuot end)", "unknown setting 'dropuot'");
+    refused(S "s:where(function(c) return c.predicted.flops end)", "c.predicted has no 'flops'");
+    refused(S "s:where(function(c) return false end)", "has no cells");
+    refused(S "s:where(function(c)\n local x = nil\n return x.y end)", "dir/test.lua:5: attempt to index a nil value");
+    refused(S "s:table { rows = 'mappin', cols = {'x'} }", "no factor 'mappin'");
+    refused(S "s:table { rows = 'cell', cols = {'x'}, vs = 'bas' }", "did you mean 'base'");
+    refused(S "s:table { rows = 'cell', cols = {'x'}, stat = 't' }", "no statistic 't'");
+    refused(S "s:pareto { min = {'a'} }", "at least two objectives");
+    refused(S "s:random { lr = {1} }", "random needs n");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { nfee = 1 } }",
+            "unknown eval setting 'nfee': did you mean 'nfe'?");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { ema = 'std1' } }",
+            "its weights are: raw, std05");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { at = '10' } }", "not a percentage");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { sampler = 'heun', nfe = 4 } }",
+            "nfe is odd");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { nfe = 3 } }", "need 2 noise levels");
+    refused(HEAD
+            "local p = ect.run 'p' { ect.recipe 'digits-edm' }\nect.sweep 's' { init = p:weights { ema = 'std1' } }",
+            "dir/test.lua:3: run p has no weights 'std1'");
+    refused(HEAD
+            "local p = ect.run 'p' { ect.recipe 'digits-edm' }\nect.sweep 's' { init = p:weights {}, replicates = 2 }",
+            "has 2 replicates, but it starts from");
+    struct script *s;
+    assert_err(ERR_NO_DATA, open_text(&s, HEAD "ect.run 'r' { { data = 'nothing', c = ect.c_rule() } }"));
+}
+
+/* The order and content of cells do not depend on how Lua hashes. */
+static void large(void **state)
+{
+    (void)state;
+    struct script *s =
+        accepted(HEAD "local function list(n, f) local t = {} for i = 1, n do t[i] = i * f end return t end\n"
+                      "local s = ect.sweep 's' { base = ect.recipe 'digits-ect' }\n"
+                      "s:grid { lr = list(100, 1e-5), c = list(50, .01), dropout = list(20, .01) }");
+    assert_int_equal(script_ncells(s), 100000);
+    assert_string_equal(script_cell_at(s, 99999)->cell, "c=0.5,dropout=0.2,lr=0.001");
+    assert_int_equal(script_cell_at(s, 12345)->ordinal, 12345);
+    script_close(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),    cmocka_unit_test(demo),
+        cmocka_unit_test(recipes), cmocka_unit_test(sets),         cmocka_unit_test(mistakes), cmocka_unit_test(large)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
