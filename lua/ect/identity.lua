@@ -32,6 +32,7 @@ function value_text(v, path, bad)
     if kind == "string" then return ("%d:%s"):format(#v, v) end
     if kind ~= "table" and kind ~= "function" then bad("is a " .. kind .. ": numbers, strings, booleans, constant tables and functions only") end
     if path[v] then return "up:" .. path.depth - path[v] end
+    if path.depth > 100 then bad("is nested too deeply") end
     path.depth = path.depth + 1
     path[v] = path.depth
     local text
