@@ -14,7 +14,7 @@
 
 #pragma GCC optimize("fp-contract=fast")
 
-enum { NR = 16, MR = 6, GROUP_BYTES = 24 * 1024, THIN = 4, THIN_BLOCK = 24 };
+enum { NR = DIRECT_NR, MR = DIRECT_MR, GROUP_BYTES = 24 * 1024, ACROSS_BYTES = 16 * 1024, THIN = 4 };
 
 void direct_init(struct direct *d, int n, int h, int w, int c, int k, int r, int s, int stride, int top, int left,
                  int dilate, int ho, int wo)
@@ -41,8 +41,9 @@ void direct_init(struct direct *d, int n, int h, int w, int c, int k, int r, int
     }
     d->image = (size_t)d->ph * d->pw * c;
     d->panels = k <= THIN ? 0 : (k + NR - 1) / NR;
-    size_t fit = GROUP_BYTES / sizeof(float) / d->image;
+    size_t fit = GROUP_BYTES / sizeof(float) / d->image, own = (size_t)h * w * c;
     d->group = fit < 1 ? 1 : fit > (size_t)n ? n : (int)fit;
+    d->across = d->copy && dilate == 1 && d->panels && n >= MR && own * sizeof(float) <= ACROSS_BYTES;
     d->offset = mem_array((size_t)d->group * ho * wo, sizeof *d->offset);
     int *at = d->offset;
     for (int i = 0; i < d->group; i++)
@@ -115,9 +116,10 @@ static const float *padded(const struct direct *d, const float *in, int i0, int 
 
 /* ---- product of windows and weights ---------------------------------------------------------------------------------------- */
 
-/* P pixels x 16 channels. win: the pixels' windows; row: floats from one window row to the next; len = s * c */
+/* P windows x 16 channels. row, wrow: floats from one row of a window to the next, in the image and in the weights; len: floats of a
+ * row that count */
 INLINE void tile(const int P, const float *base, const int *offset, size_t row, int rows, int len, const float *w,
-                 const float *bias, float *out, int ldo, int keep)
+                 size_t wrow, const float *bias, float *out, size_t ldo, int keep)
 {
     V8 acc[MR][2];
     const float *win[MR];
@@ -129,21 +131,22 @@ INLINE void tile(const int P, const float *base, const int *offset, size_t row, 
     }
     for (int r = 0; r < rows; r++) {
         size_t at = r * row, end = at + (size_t)len;
-        for (; at < end; at++, w += NR) {
-            V8 w0 = V8_AT(w), w1 = V8_AT(w + 8);
+        const float *v = w + r * wrow;
+        for (; at < end; at++, v += NR) {
+            V8 w0 = V8_AT(v), w1 = V8_AT(v + 8);
 #pragma GCC unroll 8
             for (int p = 0; p < P; p++) {
-                float v = win[p][at];
-                acc[p][0] += v * w0;
-                acc[p][1] += v * w1;
+                float x = win[p][at];
+                acc[p][0] += x * w0;
+                acc[p][1] += x * w1;
             }
         }
     }
     if (keep == NR) {
 #pragma GCC unroll 8
         for (int p = 0; p < P; p++) {
-            V8_PUT(out + (size_t)p * ldo) = acc[p][0];
-            V8_PUT(out + (size_t)p * ldo + 8) = acc[p][1];
+            V8_PUT(out + p * ldo) = acc[p][0];
+            V8_PUT(out + p * ldo + 8) = acc[p][1];
         }
     } else {
 #pragma GCC unroll 8
@@ -151,40 +154,89 @@ INLINE void tile(const int P, const float *base, const int *offset, size_t row, 
             float tmp[NR] = {0};
             V8_PUT(tmp) = acc[p][0];
             V8_PUT(tmp + 8) = acc[p][1];
-            memcpy(out + (size_t)p * ldo, tmp, (size_t)keep * sizeof *tmp);
+            memcpy(out + p * ldo, tmp, (size_t)keep * sizeof *tmp);
         }
     }
+}
+
+/* one case for each number of windows, so that their accumulators are registers */
+#define TILES(P, ...)                                                                                                  \
+    switch (P) {                                                                                                       \
+    case 6: tile(6, __VA_ARGS__); break;                                                                               \
+    case 5: tile(5, __VA_ARGS__); break;                                                                               \
+    case 4: tile(4, __VA_ARGS__); break;                                                                               \
+    case 3: tile(3, __VA_ARGS__); break;                                                                               \
+    case 2: tile(2, __VA_ARGS__); break;                                                                               \
+    case 1: tile(1, __VA_ARGS__); break;                                                                               \
+    default: break;                                                                                                    \
+    }
+
+INLINE void first_sums(float start[NR], const float *bias, int keep)
+{
+    for (int j = 0; j < NR; j++) start[j] = bias && j < keep ? bias[j] : 0;
 }
 
 INLINE void windows_body(const struct direct *d, const float *base, int pixels, const float *packed, const float *bias,
                          float *out)
 {
-    size_t row = (size_t)d->pw * d->c;
+    size_t row = (size_t)d->pw * d->c, wrow = (size_t)d->s * d->c * NR;
     int len = d->s * d->c;
     for (int b = 0; b < d->panels; b++) {
-        const float *w = packed + (size_t)b * d->r * len * NR;
+        const float *w = packed + b * d->r * wrow;
         int keep = d->k - b * NR < NR ? d->k - b * NR : NR;
-        float start[NR] = {0};
-        if (bias) memcpy(start, bias + b * NR, (size_t)keep * sizeof *start);
-        float *o = out + b * NR;
-        int q = 0;
-        for (; q + MR <= pixels; q += MR)
-            tile(MR, base, d->offset + q, row, d->r, len, w, start, o + (size_t)q * d->k, d->k, keep);
-        const int *at = d->offset + q;
-        o += (size_t)q * d->k;
-        switch (pixels - q) {
-        case 5: tile(5, base, at, row, d->r, len, w, start, o, d->k, keep); break;
-        case 4: tile(4, base, at, row, d->r, len, w, start, o, d->k, keep); break;
-        case 3: tile(3, base, at, row, d->r, len, w, start, o, d->k, keep); break;
-        case 2: tile(2, base, at, row, d->r, len, w, start, o, d->k, keep); break;
-        case 1: tile(1, base, at, row, d->r, len, w, start, o, d->k, keep); break;
-        default: break;
+        float start[NR];
+        first_sums(start, bias ? bias + b * NR : NULL, keep);
+        for (int q = 0; q < pixels; q += MR) {
+            float *to = out + (size_t)q * d->k + b * NR;
+            int count = pixels - q < MR ? pixels - q : MR;
+            TILES(count, base, d->offset + q, row, d->r, len, w, wrow, start, to, (size_t)d->k, keep)
         }
     }
 }
 ISA_CLONES(windows,
            (const struct direct *d, const float *base, int pixels, const float *packed, const float *bias, float *out),
            (d, base, pixels, packed, bias, out))
+
+/* Small images: the P windows of a tile are at the same place in P images, so the part of a window that lies in the padding can be
+ * left out (31 % of a 3 x 3 window's products on a 4 x 4 image) and nothing has to be copied. Sums are the same: x + 0 w = x. */
+INLINE void across_tiles(const int P, const struct direct *d, const float *in, const float *packed, const float *bias,
+                         float *out)
+{
+    size_t row = (size_t)d->w * d->c, wrow = (size_t)d->s * d->c * NR, plane = (size_t)d->ho * d->wo;
+    int offset[MR];
+    for (int p = 0; p < P; p++) offset[p] = (int)(p * d->h * row);
+    for (int b = 0; b < d->panels; b++) {
+        const float *w = packed + b * d->r * wrow;
+        int keep = d->k - b * NR < NR ? d->k - b * NR : NR;
+        float start[NR];
+        first_sums(start, bias ? bias + b * NR : NULL, keep);
+        for (int y = 0; y < d->ho; y++) {
+            int yi = y * d->stride - d->top, r0 = yi < 0 ? -yi : 0, r1 = d->h - yi < d->r ? d->h - yi : d->r;
+            for (int x = 0; x < d->wo; x++) {
+                int xi = x * d->stride - d->left, s0 = xi < 0 ? -xi : 0, s1 = d->w - xi < d->s ? d->w - xi : d->s;
+                tile(P, in + (yi + r0) * row + (xi + s0) * d->c, offset, row, r1 - r0, (s1 - s0) * d->c,
+                     w + r0 * wrow + s0 * d->c * NR, wrow, start, out + ((size_t)y * d->wo + x) * d->k + b * NR,
+                     plane * d->k, keep);
+            }
+        }
+    }
+}
+
+INLINE void across_body(const struct direct *d, int images, const float *in, const float *packed, const float *bias,
+                        float *out)
+{
+    switch (images) {
+    case 6: across_tiles(6, d, in, packed, bias, out); break;
+    case 5: across_tiles(5, d, in, packed, bias, out); break;
+    case 4: across_tiles(4, d, in, packed, bias, out); break;
+    case 3: across_tiles(3, d, in, packed, bias, out); break;
+    case 2: across_tiles(2, d, in, packed, bias, out); break;
+    default: across_tiles(1, d, in, packed, bias, out); break;
+    }
+}
+ISA_CLONES(across,
+           (const struct direct *d, int images, const float *in, const float *packed, const float *bias, float *out),
+           (d, images, in, packed, bias, out))
 
 /* few output channels: dot products along the window's rows, of P pixels at a time to hide the latency of the sums */
 INLINE void thin_tile(const int P, const float *base, const int *offset, size_t row, int rows, int len, const float *w,
@@ -209,7 +261,7 @@ INLINE void thin_tile(const int P, const float *base, const int *offset, size_t 
             for (int p = 0; p < P; p++) tail[p] += win[offset[p] + j] * w[j];
     }
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) out[(size_t)p * ldo] = tail[p] + SUM8(sum[p]);
+    for (int p = 0; p < P; p++) out[p * ldo] = tail[p] + SUM8(sum[p]);
 }
 
 INLINE void thin_body(const struct direct *d, const float *base, int pixels, const float *packed, const float *bias,
@@ -233,14 +285,24 @@ ISA_CLONES(thin,
 
 size_t direct_workspace_floats(const struct direct *d, int threads)
 {
-    return d->copy ? (size_t)threads * d->group * d->image : 0;
+    return d->copy && !d->across ? (size_t)threads * d->group * d->image : 0;
 }
 
 void direct_run(const struct direct *d, int threads, const float *in, const float *packed, const float *bias,
                 float *out, float *ws)
 {
+    size_t plane = (size_t)d->ho * d->wo, image = (size_t)d->h * d->w * d->c;
+    if (d->across) { /* as many tiles for each thread, of sizes that differ by one at most */
+        int tiles = (d->n + MR - 1) / MR, even = (tiles + threads - 1) / threads * threads;
+        if (even * 3 <= d->n) tiles = even;
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int t = 0; t < tiles; t++) {
+            int i0 = (int)((long)d->n * t / tiles), i1 = (int)((long)d->n * (t + 1) / tiles);
+            across(d, i1 - i0, in + i0 * image, packed, bias, out + i0 * plane * d->k);
+        }
+        return;
+    }
     int tasks = (d->n + d->group - 1) / d->group;
-    size_t plane = (size_t)d->ho * d->wo;
 #pragma omp parallel for schedule(static) num_threads(threads) if (tasks > 1)
     for (int t = 0; t < tasks; t++) {
         int i0 = t * d->group, count = d->n - i0 < d->group ? d->n - i0 : d->group;
@@ -250,165 +312,4 @@ void direct_run(const struct direct *d, int threads, const float *in, const floa
         if (d->panels) windows(d, base, (int)(count * plane), packed, bias, to);
         else thin(d, base, (int)(count * plane), packed, bias, to);
     }
-}
-
-/* ---- weight gradient: [r][s * c][k], summed over pixels --------------------------------------------------------------------- */
-
-/* J window positions x 16 channels over `pixels` pixels, continuing the sums in t (rows of ldt) unless first */
-INLINE void weight_tile(const int J, const float *base, const int *offset, int pixels, const float *dout, size_t ldd,
-                        float *t, size_t ldt, bool first)
-{
-    V8 acc[MR][2];
-#pragma GCC unroll 8
-    for (int j = 0; j < J; j++) {
-        acc[j][0] = acc[j][1] = (V8){0};
-        if (first) continue;
-        acc[j][0] = V8_AT(t + j * ldt);
-        acc[j][1] = V8_AT(t + j * ldt + 8);
-    }
-    for (int q = 0; q < pixels; q++, dout += ldd) {
-        const float *x = base + offset[q];
-        V8 d0 = V8_AT(dout), d1 = V8_AT(dout + 8);
-#pragma GCC unroll 8
-        for (int j = 0; j < J; j++) {
-            acc[j][0] += x[j] * d0;
-            acc[j][1] += x[j] * d1;
-        }
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < J; j++) {
-        V8_PUT(t + j * ldt) = acc[j][0];
-        V8_PUT(t + j * ldt + 8) = acc[j][1];
-    }
-}
-
-/* tiles lo..hi of the gradient for one group of images; tile = (row r, MR positions, panel) */
-INLINE void weights_body(const struct direct *d, const float *base, int pixels, const float *dout, size_t ldd, float *t,
-                         int lo, int hi, bool first)
-{
-    size_t row = (size_t)d->pw * d->c, ldt = (size_t)d->panels * NR;
-    int len = d->s * d->c, across = (len + MR - 1) / MR;
-    for (int i = lo; i < hi; i++) {
-        int b = i % d->panels, j0 = i / d->panels % across * MR, r = i / d->panels / across;
-        const float *x = base + r * row + j0, *g = dout + b * NR;
-        float *to = t + ((size_t)r * len + j0) * ldt + b * NR;
-        switch (len - j0) {
-        case 1: weight_tile(1, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        case 2: weight_tile(2, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        case 3: weight_tile(3, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        case 4: weight_tile(4, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        case 5: weight_tile(5, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        default: weight_tile(MR, x, d->offset, pixels, g, ldd, to, ldt, first); break;
-        }
-    }
-}
-ISA_CLONES(weights,
-           (const struct direct *d, const float *base, int pixels, const float *dout, size_t ldd, float *t, int lo,
-            int hi, bool first),
-           (d, base, pixels, dout, ldd, t, lo, hi, first))
-
-/* few output channels: a block of window positions per task, [k][r][s * c] */
-INLINE void thin_weight_body(const struct direct *d, const float *base, int pixels, const float *dout, float *dw,
-                             int lo, int hi)
-{
-    size_t row = (size_t)d->pw * d->c;
-    int len = d->s * d->c, across = (len + THIN_BLOCK - 1) / THIN_BLOCK;
-    for (int i = lo; i < hi; i++) {
-        int k = i % d->k, j = i / d->k % across * THIN_BLOCK, r = i / d->k / across;
-        int end = j + THIN_BLOCK < len ? j + THIN_BLOCK : len;
-        const float *x = base + r * row, *g = dout + k;
-        float *to = dw + ((size_t)k * d->r + r) * len;
-        if (end - j == THIN_BLOCK) {
-            V8 a = {0}, b = {0}, c = {0};
-            for (int q = 0; q < pixels; q++) {
-                const float *p = x + d->offset[q] + j;
-                float v = g[(size_t)q * d->k];
-                a += v * V8_AT(p), b += v * V8_AT(p + 8), c += v * V8_AT(p + 16);
-            }
-            V8_PUT(to + j) += a, V8_PUT(to + j + 8) += b, V8_PUT(to + j + 16) += c;
-            continue;
-        }
-        for (; j + 8 <= end; j += 8) {
-            V8 a = {0};
-            for (int q = 0; q < pixels; q++) a += g[(size_t)q * d->k] * V8_AT(x + d->offset[q] + j);
-            V8_PUT(to + j) += a;
-        }
-        for (; j < end; j++) {
-            float a = 0;
-            for (int q = 0; q < pixels; q++) a += g[(size_t)q * d->k] * x[d->offset[q] + j];
-            to[j] += a;
-        }
-    }
-}
-ISA_CLONES(thin_weight,
-           (const struct direct *d, const float *base, int pixels, const float *dout, float *dw, int lo, int hi),
-           (d, base, pixels, dout, dw, lo, hi))
-
-INLINE void bias_sum_body(const float *dout, size_t pixels, int k, float *db)
-{
-    for (int k0 = 0; k0 < k; k0 += NR) {
-        int left = k - k0 < NR ? k - k0 : NR;
-        float sum[NR] = {0};
-        if (left == NR) {
-            V8 a = {0}, b = {0};
-            for (size_t q = 0; q < pixels; q++) a += V8_AT(dout + q * k + k0), b += V8_AT(dout + q * k + k0 + 8);
-            V8_PUT(sum) = a, V8_PUT(sum + 8) = b;
-        } else
-            for (size_t q = 0; q < pixels; q++)
-                for (int j = 0; j < left; j++) sum[j] += dout[q * k + k0 + j];
-        for (int j = 0; j < left; j++) db[k0 + j] += sum[j];
-    }
-}
-ISA_CLONES(bias_sum, (const float *dout, size_t pixels, int k, float *db), (dout, pixels, k, db))
-
-static bool widen(const struct direct *d)
-{
-    return d->panels && d->k % NR;
-} /* gradients need whole vectors */
-
-size_t direct_weight_floats(const struct direct *d)
-{
-    size_t f = d->copy ? d->n * d->image : 0;
-    if (d->panels) f += (size_t)d->r * d->s * d->c * d->panels * NR;
-    if (widen(d)) f += (size_t)d->n * d->ho * d->wo * d->panels * NR;
-    return f + 64;
-}
-
-void direct_weight_acc(const struct direct *d, int threads, const float *in, const float *dout, float *dw, float *db,
-                       float *ws)
-{
-    size_t plane = (size_t)d->ho * d->wo, ldt = (size_t)d->panels * NR, window = (size_t)d->r * d->s * d->c,
-           image = d->image;
-    int len = d->s * d->c, groups = (d->n + d->group - 1) / d->group;
-    int tiles =
-        d->panels ? d->r * ((len + MR - 1) / MR) * d->panels : d->r * ((len + THIN_BLOCK - 1) / THIN_BLOCK) * d->k;
-    float *t = ws, *wide = t + (d->panels ? window * ldt : 0);
-    float *images = wide + (widen(d) ? d->n * plane * ldt : 0);
-    const float *g = widen(d) ? wide : dout;
-    size_t ldd = widen(d) ? ldt : (size_t)d->k;
-    if (widen(d))
-        for (size_t q = 0; q < d->n * plane; q++) {
-            memcpy(wide + q * ldt, dout + q * d->k, (size_t)d->k * sizeof *wide);
-            memset(wide + q * ldt + d->k, 0, (ldt - (size_t)d->k) * sizeof *wide);
-        }
-#pragma omp parallel num_threads(threads)
-    {
-        int me = omp_get_thread_num(), of = omp_get_num_threads();
-        /* one thread pads a group just before it is used; several share the work and wait once */
-        if (of > 1 && d->copy) {
-#pragma omp for schedule(static)
-            for (int i = 0; i < d->n; i++) pad_image(d, in + i * (size_t)d->h * d->w * d->c, images + i * image);
-        }
-        int lo = (int)((long)tiles * me / of), hi = (int)((long)tiles * (me + 1) / of);
-        for (int j = 0; j < groups; j++) {
-            int i0 = j * d->group, count = d->n - i0 < d->group ? d->n - i0 : d->group, pixels = (int)(count * plane);
-            const float *base = of > 1 && d->copy ? images + i0 * image : padded(d, in, i0, count, images);
-            if (d->panels) weights(d, base, pixels, g + i0 * plane * ldd, ldd, t, lo, hi, j == 0);
-            else thin_weight(d, base, pixels, g + i0 * plane * ldd, dw, lo, hi);
-        }
-        if (db && me == of - 1) bias_sum(dout, d->n * plane, d->k, db);
-    }
-    if (d->panels)
-        for (int k = 0; k < d->k; k++)
-            for (size_t j = 0; j < window; j++) dw[k * window + j] += t[j * ldt + k];
 }
