@@ -61,6 +61,24 @@ local function declared_eval(declared, column)
     end
 end
 
+local canons = {}
+local function canon_of(sha)
+    if not canons[sha] then
+        local r = report.sql("SELECT canon FROM v_evaluator WHERE evaluator = ?", sha)[1]
+        canons[sha] = r and r.canon or ""
+    end
+    return canons[sha]
+end
+
+-- Was it sampled at the noise levels that the script asks for? Two evaluations may differ in nothing else.
+local function has_levels(e, want)
+    if not want or not want.mid_t or e.sampler ~= "ect" or e.nfe < 2 then return true end
+    local levels = {}
+    for i = 1, e.nfe - 1 do levels[i] = want.mid_t[i] and report.number(want.mid_t[i]) or "" end
+    local t = ("\n" .. canon_of(e.evaluator)):match "\nt=([^\n]*)"
+    return not t or t:sub(-#table.concat(levels, ",")) == table.concat(levels, ",")
+end
+
 -- The evaluation of a run that a column shows, or nil.
 local function pick_eval(run, column, declared)
     local want = declared_eval(declared, column)
@@ -73,6 +91,7 @@ local function pick_eval(run, column, declared)
     for _, e in ipairs(run.evals) do
         if e.metric == column.metric and e.nfe == column.nfe and e.sampler == column.sampler
             and (not want or not want.ema or want.ema == e.weights) and (not want or not want.samples or want.samples == e.samples)
+            and (not want or not want.seed or want.seed == tonumber(e.seed)) and has_levels(e, want)
             and (not want or run.iters == 0 or math.abs(e.step - run.iters * share / 100) <= 1)
             and (not best or e.step > best.step or (e.step == best.step and e.samples > best.samples)) then
             best = e
@@ -223,9 +242,8 @@ report.measure = measure
 -- What differs between two evaluators, in words.
 local function evaluator_difference(sha, other)
     local function lines(id)
-        local r = report.sql("SELECT canon FROM v_evaluator WHERE evaluator = ?", id)[1]
         local t = {}
-        for key, value in ((r and r.canon) or ""):gmatch "([^\n=]+)=([^\n]*)" do t[key] = value end
+        for key, value in canon_of(id):gmatch "([^\n=]+)=([^\n]*)" do t[key] = value end
         return t
     end
     local a, b, out, keys = lines(sha), lines(other), {}, {}
@@ -317,8 +335,12 @@ function Sweep:fronts()
         if p.by == "nfe" then
             for _, n in ipairs(self:steps()) do
                 local front = { name = "front@" .. n, min = {}, max = {} }
-                for _, key in ipairs(p.min or {}) do front.min[#front.min + 1] = key:gsub("@%d+$", "@" .. n) end
-                for _, key in ipairs(p.max or {}) do front.max[#front.max + 1] = key:gsub("@%d+$", "@" .. n) end
+                local function at_steps(key)
+                    if not key:find "@" and not RUN_COLUMNS[key] then return key .. "@" .. n end
+                    return (key:gsub("@%d+$", "@" .. n))
+                end
+                for _, key in ipairs(p.min or {}) do front.min[#front.min + 1] = at_steps(key) end
+                for _, key in ipairs(p.max or {}) do front.max[#front.max + 1] = at_steps(key) end
                 out[#out + 1] = front
             end
         else
@@ -428,24 +450,27 @@ local function sampler_rows(s, parent, columns, first, ncols)
     return out
 end
 
--- Controls of the data set that this table's evaluators measured against.
+-- Controls of the data set that this sweep's evaluators measured against, with as many samples where there are such.
 local function control_rows(s, columns, first)
-    local out = {}
-    local canons = {}
-    for _, r in ipairs(report.sql "SELECT canon FROM v_evaluator ORDER BY evaluator") do canons[#canons + 1] = r.canon end
-    canons = table.concat(canons, "\n")
+    local seen, used, samples, out = {}, {}, {}, {}
+    for _, run in pairs(s.runs) do
+        for _, e in ipairs(run.evals) do
+            if not seen[e.evaluator] then seen[e.evaluator] = true; used[#used + 1] = canon_of(e.evaluator) end
+            samples[e.samples] = true
+        end
+    end
+    used = table.concat(used, "\n")
+    local function rank(r) return (used:find(r.dataset, 1, true) and 2 or 0) + (samples[r.samples] and 1 or 0) end
     for _, c in ipairs(CONTROLS) do
         local row, any = { ("%s (control)"):format(c[2]) }, false
         spread(row, columns, first, function(metric)
-            local list = report.sql("SELECT * FROM v_control WHERE name = ? AND metric = ? ORDER BY samples DESC, dataset, evaluator, seed",
-                c[1], metric)
             local pick
-            for _, r in ipairs(list) do
-                if r.value and (not pick or (canons:find(r.dataset, 1, true) and not canons:find(pick.dataset, 1, true))) then pick = r end
+            for _, r in ipairs(report.sql("SELECT * FROM v_control WHERE name = ? AND metric = ? ORDER BY samples DESC, dataset, evaluator, seed",
+                c[1], metric)) do
+                if r.value and (not pick or rank(r) > rank(pick)) then pick = r end
             end
-            if not pick then return nil end
-            any = true
-            return { mean = pick.value }
+            any = any or pick ~= nil
+            return pick and { mean = pick.value }
         end)
         if any then out[#out + 1] = row end
     end

@@ -79,25 +79,35 @@ end
 
 -- ---- samples
 
-local ROLES = { ["grid:data"] = "%s", ["grid:ect@1"] = "%s, 1 step", ["grid:ect@2"] = "%s, 2 steps", ["grid:heun35"] = "%s, Heun, 35 evaluations",
-    ["grid:nearest@1"] = "nearest training images of %s, 1 step", ["grid:nearest@2"] = "nearest training images of %s, 2 steps" }
+local SAMPLERS = { heun = "Heun", euler = "Euler" }
+local function caption(role, label)
+    local sampler, n = role:match "^grid:(%a+)@?(%d+)$"
+    if role == "grid:data" then return "data" end
+    if not sampler then return ("%s, %s"):format(label, role) end
+    local steps = sampler == "ect" or sampler == "nearest"
+    local how = steps and plural(tonumber(n), "step") or ("%s, %s evaluations"):format(SAMPLERS[sampler] or sampler, n)
+    return (sampler == "nearest" and "training images nearest to %s, %s" or "%s, %s"):format(label, how)
+end
 
-local function pictures(row, roles, list)
+-- Pictures of a row's first run that `accepts` takes: data, samples, then their nearest neighbours.
+local function pictures(row, list, accepts)
     local run
     for k = 1, s.replicates do run = run or row.runs[k] end
-    for _, role in ipairs(roles) do
-        local a = run and report.sql("SELECT sha FROM v_artifact WHERE run = ? AND role = ?", run.run, role)[1]
-        if a then
-            list[#list + 1] = { caption = ROLES[role]:format(role == "grid:data" and "data" or row.label), role = role, run = run.run, sha = a.sha }
+    for pass = 1, 3 do
+        for _, a in ipairs(run and report.sql("SELECT role, sha FROM v_artifact WHERE run = ? AND role LIKE 'grid:%' ORDER BY role", run.run) or {}) do
+            local rank = a.role == "grid:data" and 1 or a.role:find "nearest" and 3 or 2
+            if rank == pass and accepts(a.role) then
+                list[#list + 1] = { caption = caption(a.role, row.label), role = a.role, run = run.run, sha = a.sha }
+            end
         end
     end
 end
 
 local base, first, rest = s.by_label[s.base], {}, { fold = true, title = "Samples of the other cells" }
-for _, row in ipairs(s.parents) do pictures(row, { "grid:data", "grid:ect@1", "grid:heun35" }, first) end
-if base then pictures(base, { "grid:ect@1", "grid:ect@2", "grid:nearest@1", "grid:nearest@2" }, first) end
-for _, cell in ipairs(s.cells) do
-    if cell ~= base then pictures(cell, { "grid:ect@1", "grid:ect@2" }, rest) end
+for _, row in ipairs(s.parents) do pictures(row, first, function(role) return role ~= "grid:ect@2" end) end
+for _, row in ipairs(s.cells) do
+    if row == base then pictures(row, first, function() return true end)
+    else pictures(row, rest, function(role) return not role:find "nearest" end) end
 end
 if #first > 0 then
     report.section "Samples"
