@@ -157,6 +157,10 @@ static void labels(void **state)
     struct eval_request q = request("fd_pixel", 1, N);
     q.shifted = false;
     assert_ok(eval_samples(e, w, &q, 3, index, N, x));
+    q.shifted = true; /* the two forms of the preconditioning are told apart: c_skip with t - 0.003 */
+    assert_ok(eval_samples(e, w, &q, 3, index, 1, y));
+    for (int i = 0; i < 64; i++) assert_near(y[i] / x[i], (80 * 80 + sd * sd) / (79.997 * 79.997 + sd * sd), 1e-6);
+    q.shifted = false;
     q.cond = true;
     assert_ok(eval_samples(e, w, &q, 3, index, N, y));
     double c_out = 80 * sd / sqrt(80 * 80 + sd * sd);

@@ -28,6 +28,26 @@ static void bad_files(void **state)
     assert_true(n >= 18);
 }
 
+/* An overlap and a hole of the same size: the sum of the sizes is right, the tiling is not. */
+static void overlap_and_hole(void **state)
+{
+    (void)state;
+    char dir[256], path[300];
+    snprintf(path, sizeof path, "%s/x.safetensors", test_dir(dir, sizeof dir));
+    static const char head[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},"
+                               "\"b\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[4,12]}}";
+    struct text t = {0};
+    char length[8] = {(char)(sizeof head - 1)};
+    text_addn(&t, length, 8);
+    text_addn(&t, head, sizeof head - 1);
+    text_addn(&t, "0123456789abcdef", 16);
+    assert_ok(file_write_atomic(path, t.s, t.len));
+    struct st_file *f;
+    assert_err(ERR_FORMAT, st_open(&f, path));
+    assert_has(err_text(), "overlap");
+    text_done(&t);
+}
+
 static void good_file(void **state)
 {
     (void)state;
@@ -159,7 +179,8 @@ static void round_trip(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_files), cmocka_unit_test(good_file),
-                                       cmocka_unit_test(cuts_and_flips), cmocka_unit_test(round_trip)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_files), cmocka_unit_test(overlap_and_hole),
+                                       cmocka_unit_test(good_file), cmocka_unit_test(cuts_and_flips),
+                                       cmocka_unit_test(round_trip)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
