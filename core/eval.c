@@ -201,12 +201,11 @@ static void quantize(struct eval *e, int n)
     e->k->download(e->dev, e->px, e->dev_px, count);
 }
 
-/* One-hot labels of samples, each that of a data set image drawn by (seed, sample). */
+/* Sets the one-hot labels (zeros before) of samples, each that of a data set image drawn by (seed, sample). */
 static void draw_labels(struct eval *e, uint64_t seed, const uint32_t *index, int n)
 {
     struct rng r = {.seed = seed, .purpose = RNG_LABEL};
     size_t classes = (size_t)e->ref->nclasses;
-    memset(e->labels, 0, (size_t)n * classes * sizeof *e->labels);
     for (int i = 0; i < n; i++) {
         int at = (int)(rng_uniform(&r, index[i], 0) * e->ref->n);
         if (at >= e->ref->n) at = e->ref->n - 1;
@@ -220,16 +219,18 @@ static err_t sampler_get(struct eval *e, const struct eval_request *q, struct sa
     struct sampler_config c = q->sampler;
     if (q->cond && !(e->ref->labels && e->ref->nclasses))
         return fail(ERR_USAGE, "data set %s has no labels to draw", e->ref->name);
-    c.label_dim = q->cond ? e->ref->nclasses : 0;
     TRY(program_get(e, q->shifted, &prog));
+    /* a network with labels is given some in any case: rows of zeros are its unconditional label */
+    c.label_dim = q->cond || program_input(prog, "labels") ? e->ref->nclasses : 0;
     return sampler_new(s, &c, prog, e->batch, e->per, e->k, e->dev);
 }
 
 static err_t sample_chunk(struct eval *e, struct sampler *s, struct params *w, bool cond, uint64_t seed,
                           const uint32_t *index, int n, double *out)
 {
+    memset(e->labels, 0, (size_t)n * (size_t)e->ref->nclasses * sizeof *e->labels);
     if (cond) draw_labels(e, seed, index, n);
-    return sampler_draw(s, w, seed, index, n, cond ? e->labels : NULL, out);
+    return sampler_draw(s, w, seed, index, n, e->labels, out);
 }
 
 err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index,
