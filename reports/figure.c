@@ -96,6 +96,8 @@ static bool bounds(const struct rfigure *f, double b[4])
             if (!drawable(s->x[k], f->x.log) || !drawable(s->y[k], f->y.log)) continue;
             b[0] = fmin(b[0], s->x[k]), b[1] = fmax(b[1], s->x[k]);
             b[2] = fmin(b[2], s->y[k]), b[3] = fmax(b[3], s->y[k]);
+            if (s->lo && drawable(s->lo[k], f->y.log)) b[2] = fmin(b[2], s->lo[k]);
+            if (s->hi && drawable(s->hi[k], f->y.log)) b[3] = fmax(b[3], s->hi[k]);
         }
     }
     return b[0] <= b[1];

@@ -560,7 +560,7 @@ function Sweep:explain(t)
     end
     local text = { "Means over replicates." }
     if #t.groups[1] > 0 or #(t.groups[3] or {}) > 0 then
-        text[#text + 1] = "A value in the middle of a metric's columns has no steps, or those that its row names."
+        text[#text + 1] = "A value across a metric's columns belongs to no number of steps, or to the one that its row names."
     end
     if #(t.groups[3] or {}) > 0 then
         text[#text + 1] = "Controls, by the same metrics: one half of the real images against the other, and a Gaussian with the moments of the data."

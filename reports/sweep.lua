@@ -135,23 +135,35 @@ if #settings.columns > 1 then
     settings.title = "Settings that differ between cells"
     report.table(settings)
 end
+-- Values by key over all runs; where runs differ, each value with its number of runs.
 local provenance, order = {}, {}
 for id in pairs(seen) do
-    for _, p in ipairs(report.sql("SELECT key, value FROM v_provenance WHERE run = ? ORDER BY key", id)) do
+    for _, p in ipairs(report.sql("SELECT key, value FROM v_provenance WHERE run = ? AND value <> '' ORDER BY key", id)) do
         if not provenance[p.key] then provenance[p.key] = {}; order[#order + 1] = p.key end
         provenance[p.key][p.value] = (provenance[p.key][p.value] or 0) + 1
     end
 end
 table.sort(order)
 local facts = { title = "Provenance" }
+local functions = { title = "Values of the design functions on a fixed grid", fold = true }
 for _, key in ipairs(order) do
     local values, n = {}, 0
     for _ in pairs(provenance[key]) do n = n + 1 end
     for value, count in pairs(provenance[key]) do values[#values + 1] = n > 1 and ("%s (%s)"):format(value, plural(count, "run")) or value end
-    facts[#facts + 1] = { key, table.concat(values, "; ") }
+    local name = key:match "^function:(.*)$"
+    if name then functions[#functions + 1] = { name, table.concat(values, "; ") }
+    elseif key ~= "spec" then facts[#facts + 1] = { key, table.concat(values, "; ") } end -- spec: the settings below
 end
 facts[#facts + 1] = { "sweep seed", s.seed }
 facts[#facts + 1] = { "script SHA-256", s.script_sha }
 report.facts(facts)
+local changed = { title = ("Settings of %s that are not defaults"):format(s.base or "the sweep"), fold = true }
+local first_run
+for k = 1, s.replicates do first_run = first_run or (base and base.runs[k]) end
+for _, p in ipairs(first_run and report.sql("SELECT key, text FROM v_param WHERE run = ? AND is_default = 0 ORDER BY key", first_run.run) or {}) do
+    changed[#changed + 1] = { p.key, p.text }
+end
+if #changed > 0 then report.facts(changed) end
+if #functions > 0 then report.facts(functions) end
 local script = report.blob(s.script_sha)
 if script then report.code { title = ("Script %s"):format(s.script), text = script, fold = true } end
