@@ -67,11 +67,15 @@ err_t state_call(struct script *s, int nargs, int nres, int64_t budget)
     int at = lua_gettop(L) - nargs;
     lua_pushcfunction(L, with_traceback);
     lua_insert(L, at);
+    int64_t outer_budget = s->budget, outer_allowed = s->allowed; /* a host function may call back into Lua */
+    lua_Hook outer = lua_gethook(L);
     s->budget = s->allowed = s->host.max_steps && s->host.max_steps < budget ? s->host.max_steps : budget;
     s->host_err = 0;
     lua_sethook(L, hook, LUA_MASKCOUNT, SCRIPT_HOOK_STEP);
     int rc = lua_pcall(L, nargs, nres, at);
-    lua_sethook(L, NULL, 0, 0);
+    s->budget = outer_budget;
+    s->allowed = outer_allowed;
+    lua_sethook(L, outer, outer ? LUA_MASKCOUNT : 0, outer ? SCRIPT_HOOK_STEP : 0);
     lua_remove(L, at);
     if (rc == LUA_OK) return ERR_OK;
     err_t err = s->host_err ? s->host_err : ERR_USAGE;

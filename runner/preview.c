@@ -96,19 +96,11 @@ static err_t warn_ema(struct plan *p, int cell, struct text *out)
 {
     const struct script_cell *c = script_cell_at(p->script, cell);
     struct design d;
+    double memory[DESIGN_EMAS];
     TRY(script_design(p->script, cell, &d));
+    TRY(script_ema_memory(p->script, cell, memory));
     for (int e = 0; e < d.nemas; e++) {
-        double left = 1;
-        struct design_state s = {.batch = (int)c->spec.batch, .iters = c->spec.iters, .sigma_data = c->spec.sigma_data};
-        int64_t stride = c->spec.iters > 20000 ? c->spec.iters / 20000 : 1;
-        for (int64_t i = 0; i < c->spec.iters && left > 1e-12; i += stride) {
-            double beta;
-            s.step = i;
-            s.nimg = i * s.batch;
-            s.progress = (double)i / (double)s.iters;
-            TRY(d.ema(d.ctx, &s, e, &beta));
-            left *= pow(beta, (double)stride);
-        }
+        double left = memory[e];
         if (left > 0.01)
             text_addf(out,
                       "warning: %s, %s: after %lld steps EMA %s still holds %.0f %% of the starting weights; use a "

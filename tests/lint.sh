@@ -35,7 +35,7 @@ vendor() {
 $found"
 }
 vendor 'sqlite3' 'db/'
-vendor 'lua|lauxlib|lualib' 'lua/|reports/[a-z_]*lua[a-z_]*\.c'
+vendor 'lua\.h|lauxlib|lualib' 'lua/|reports/[a-z_]*lua[a-z_]*\.c'
 vendor 'curl' 'runner/http\.c'
 vendor 'oneapi|dnnl|cblas|lapacke' 'kernels/cpu/'
 vendor 'cuda|cudnn|cublas' 'kernels/cuda/'

@@ -60,6 +60,7 @@ end
 
 -- ect.arg(name, default): a parameter of the script; its type is that of the default.
 function args.arg(name, default)
+    if host.in_design() then complain("arg in a design function: keep its value in a local outside, so that it is part of the identity") end
     if type(name) ~= "string" then complain("arg(name, default): the name must be text") end
     if settings.fields[name] or name == "replicates" then complain(("arg '%s': that is the name of a setting"):format(name)) end
     args.asked[name] = true

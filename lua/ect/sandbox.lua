@@ -123,9 +123,16 @@ local function plain_setmetatable(t, mt)
     return setmetatable(t, mt)
 end
 
+-- An error leaves design functions behind: what is allowed afterwards is what was allowed before.
+local function plain_pcall(f, ...)
+    local inside = host.in_design()
+    local results = table.pack(pcall(f, ...))
+    host.design(inside)
+    return table.unpack(results, 1, results.n)
+end
 -- The handler runs after the call has ended: inside it, an error of the instruction hook would run with the hook switched off.
 local function plain_xpcall(f, handler, ...)
-    local results = table.pack(pcall(f, ...))
+    local results = table.pack(plain_pcall(f, ...))
     if results[1] then return table.unpack(results, 1, results.n) end
     return false, handler(results[2])
 end
@@ -149,7 +156,7 @@ function sandbox.environment(modules)
     local table_copy = copy(table)
     table_copy.sort = merge_sort
     local g = {
-        assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, pairs = sorted_pairs, pcall = pcall,
+        assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, pairs = sorted_pairs, pcall = plain_pcall,
         print = print, rawequal = rawequal, rawlen = rawlen, select = select, setmetatable = plain_setmetatable,
         tonumber = tonumber, tostring = plain_tostring, type = type, xpcall = plain_xpcall, _VERSION = _VERSION,
         math = math_copy, string = copy(string), table = table_copy, utf8 = copy(utf8),

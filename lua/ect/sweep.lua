@@ -58,6 +58,7 @@ end
 
 local function declare(kind, name, options, allowed)
     local title = kind .. " " .. tostring(name)
+    if host.in_design() then complain(title .. " in a design function") end
     if type(name) ~= "string" or not name:match("^[%w][%w_.+-]*$") or #name > 64 then
         complain(("%s: a name is needed, of letters, digits and _ . + - (at most 64)"):format(title))
     end

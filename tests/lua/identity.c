@@ -150,6 +150,8 @@ static void refusals(void **state)
             "it changes its upvalues");
     refused(HEAD "ect.run 'r' { { mapping = function(t)\n return t * math.random() end } }",
             "math.random in a design function");
+    refused(HEAD "ect.run 'r' { { mapping = function(t)\n return t * ect.arg('x', .5) end } }",
+            "arg in a design function");
     refused(HEAD "ect.run 'r' { { mapping = math.sqrt } }", "wrap it in a Lua function");
     refused(HEAD "ect.run 'r' { { mapping = ect.weight.inv_dt{} } }", "ect.weight.inv_dt is a function for 'weight'");
     refused(HEAD "ect.run 'r' { {\n mapping = function(t)\n return t.x end } }",

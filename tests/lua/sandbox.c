@@ -66,6 +66,11 @@ static void deterministic(void **state)
         assert_string_equal(first, err_text());
     }
     refused("math.randomseed()", "whole number");
+    struct script *x =
+        accepted("local ect = require 'ect'\n" /* a failed design function does not forbid chance afterwards */
+                 "assert(not pcall(function() ect.run 'r' { { mapping = function() error 'x' end } } end))\n"
+                 "math.random()");
+    script_close(x);
 }
 
 static void limits(void **state)
