@@ -124,7 +124,8 @@ XD uint8_t xd_to_u8(double x)
 /* e^x for |x| <= 87, relative error below 2e-7: 2^n e^r with |r| <= ln 2 / 2, and e^r by a polynomial of degree 5. */
 XD float xd_exp_within(float x)
 {
-    float shifted = X_ADD(X_MUL(x, 1.44269504f), 12582912.0f); /* 1.5 * 2^23: the low bits now hold n = round(x / ln 2) */
+    float shifted =
+        X_ADD(X_MUL(x, 1.44269504f), 12582912.0f); /* 1.5 * 2^23: the low bits now hold n = round(x / ln 2) */
     float n = X_SUB(shifted, 12582912.0f);
     float r = X_SUB(X_SUB(x, X_MUL(n, 0.693359375f)), X_MUL(n, -2.12194440e-4f));
     float p = X_ADD(X_MUL(r, 8.3125014e-3f), 4.1890332e-2f);
@@ -144,11 +145,20 @@ XD float xd_limit(float x)
 }
 
 /* e^x everywhere: saturates at e^-87 and e^87; NaN stays NaN. */
-XD float xd_exp(float x) { return x != x ? x : xd_exp_within(xd_limit(x)); }
+XD float xd_exp(float x)
+{
+    return x != x ? x : xd_exp_within(xd_limit(x));
+}
 
 /* 1 / (1 + e^-x). NaN gives a number: those who use it multiply with x. */
-XD float xd_sigmoid(float x) { return X_DIV(1.0f, X_ADD(1.0f, xd_exp_within(xd_limit(-x)))); }
-XD float xd_silu(float x) { return X_DIV(x, X_ADD(1.0f, xd_exp_within(xd_limit(-x)))); }
+XD float xd_sigmoid(float x)
+{
+    return X_DIV(1.0f, X_ADD(1.0f, xd_exp_within(xd_limit(-x))));
+}
+XD float xd_silu(float x)
+{
+    return X_DIV(x, X_ADD(1.0f, xd_exp_within(xd_limit(-x))));
+}
 /* d silu / dx = s (1 + x (1 - s)) */
 XD float xd_silu_slope(float x)
 {
