@@ -41,76 +41,92 @@ INLINE void mask_run(float *restrict factor, int e0, const struct drop *d)
     for (int j = 0; j < RUN; j++) factor[j] = bits[j] < below ? 0.0f : scale;
 }
 
-/* A sample as rows of c values; made once a call. */
+/* A sample as rows of c values, the channels repeated until a row is a multiple of RUN long. */
 struct view {
-    int rows, c, real, per, total;
-    uint16_t group[MAX_C], channel[MAX_C]; /* of value k of a row */
+    int rows, c, real, per, groups, total;
 };
 
-static void view_init(struct view *v, const struct norm_desc *q)
+static struct view view_of(const struct norm_desc *q)
 {
     assert(q->groups > 0 && q->c % q->groups == 0 && q->c <= MAX_C);
-    v->rows = q->hw;
-    v->c = v->real = q->c;
-    v->per = q->c / q->groups;
-    v->total = q->hw * q->c;
-    if (q->c < RUN && RUN % q->c == 0 && v->total % RUN == 0) {
-        v->c = RUN;
-        v->rows = v->total / RUN;
+    struct view v = {
+        .rows = q->hw, .c = q->c, .real = q->c, .per = q->c / q->groups, .groups = q->groups, .total = q->hw * q->c};
+    int wide = q->c;
+    while (wide % RUN) wide += q->c;
+    if (wide <= 1024 && v.total % wide == 0) {
+        v.c = wide;
+        v.rows = v.total / wide;
     }
-    for (int k = 0; k < v->c; k++) {
-        v->channel[k] = (uint16_t)(k % v->real);
-        v->group[k] = (uint16_t)(v->channel[k] / v->per);
-    }
+    return v;
 }
 
-/* out[k] = sum over rows of x - shift, or of its square */
-INLINE void column_sums(const struct view *v, const float *x, const float *shift, const bool square, double *out)
+/* fills a row from its first `real` values */
+INLINE void repeat(const struct view *v, float *row)
 {
+    for (int k = v->real; k < v->c; k += v->real) memcpy(row + k, row, (size_t)v->real * sizeof *row);
+}
+
+/* row[k] = stats[2 g + at], g the group of value k */
+INLINE void spread(const struct view *v, const float *stats, int at, float *row)
+{
+    for (int g = 0; g < v->groups; g++)
+        for (int j = 0; j < v->per; j++) row[g * v->per + j] = stats[2 * g + at];
+    repeat(v, row);
+}
+
+/* out[g] = sum over the group of x - shift, or of its square: over rows, then over the repeats of a channel, then over channels */
+INLINE void group_sums(const struct view *v, const float *x, const float *shift, const bool square, double *out)
+{
+    double sum[MAX_C];
     int k = 0;
-    for (; k + 8 <= v->c; k += 8) {
-        V8 s = V8_AT(shift + k);
-        double sum[8] = {0};
+    for (; k + 32 <= v->c; k += 32) {
+        V8 s0 = V8_AT(shift + k), s1 = V8_AT(shift + k + 8), s2 = V8_AT(shift + k + 16), s3 = V8_AT(shift + k + 24);
         for (int r0 = 0; r0 < v->rows; r0 += BLOCK) {
             int r1 = r0 + BLOCK < v->rows ? r0 + BLOCK : v->rows;
-            V8 part = {0};
+            V8 p0 = {0}, p1 = {0}, p2 = {0}, p3 = {0};
             for (int r = r0; r < r1; r++) {
-                V8 d = V8_AT(x + (size_t)r * v->c + k) - s;
-                part += square ? d * d : d;
+                const float *at = x + (size_t)r * v->c + k;
+                V8 d0 = V8_AT(at) - s0, d1 = V8_AT(at + 8) - s1, d2 = V8_AT(at + 16) - s2, d3 = V8_AT(at + 24) - s3;
+                p0 += square ? d0 * d0 : d0;
+                p1 += square ? d1 * d1 : d1;
+                p2 += square ? d2 * d2 : d2;
+                p3 += square ? d3 * d3 : d3;
             }
-            for (int j = 0; j < 8; j++) sum[j] += part[j];
+            float part[32];
+            V8_PUT(part) = p0, V8_PUT(part + 8) = p1, V8_PUT(part + 16) = p2, V8_PUT(part + 24) = p3;
+            if (r0 == 0)
+                for (int j = 0; j < 32; j++) sum[k + j] = part[j];
+            else
+                for (int j = 0; j < 32; j++) sum[k + j] += part[j];
         }
-        for (int j = 0; j < 8; j++) out[k + j] = sum[j];
     }
     for (; k < v->c; k++) {
-        out[k] = 0;
+        sum[k] = 0;
         for (int r = 0; r < v->rows; r++) {
             float d = x[(size_t)r * v->c + k] - shift[k];
-            out[k] += square ? d * d : d;
+            sum[k] += square ? d * d : d;
         }
     }
-}
-
-INLINE void group_sums(const struct view *v, int groups, const double *sum, double *out)
-{
-    for (int g = 0; g < groups; g++) out[g] = 0;
-    for (int k = 0; k < v->c; k++) out[v->group[k]] += sum[k];
+    for (k = v->real; k < v->c; k += v->real)
+        for (int j = 0; j < v->real; j++) sum[j] += sum[k + j];
+    for (int g = 0; g < v->groups; g++) {
+        out[g] = 0;
+        for (int j = 0; j < v->per; j++) out[g] += sum[g * v->per + j];
+    }
 }
 
 /* Mean and 1/std of every group, in two passes. The first sums differences to the group's first value, so that a large common
- * value costs no digits. shift and sum: room for v->c values each. */
-INLINE void stats_of(const struct view *v, float eps, int groups, const float *x, float *stats, float *shift,
-                     double *sum)
+ * value costs no digits. On return row holds the mean of every value's group. */
+INLINE void stats_of(const struct view *v, float eps, const float *x, float *stats, float *row)
 {
-    double count = (double)v->total / groups, of[MAX_C];
-    for (int k = 0; k < v->c; k++) shift[k] = x[v->group[k] * v->per];
-    column_sums(v, x, shift, false, sum);
-    group_sums(v, groups, sum, of);
-    for (int g = 0; g < groups; g++) stats[2 * g] = (float)(of[g] / count + x[g * v->per]);
-    for (int k = 0; k < v->c; k++) shift[k] = stats[2 * v->group[k]];
-    column_sums(v, x, shift, true, sum);
-    group_sums(v, groups, sum, of);
-    for (int g = 0; g < groups; g++) stats[2 * g + 1] = (float)(1.0 / sqrt(of[g] / count + eps));
+    double count = (double)v->total / v->groups, sum[MAX_C];
+    for (int g = 0; g < v->groups; g++) stats[2 * g] = x[g * v->per];
+    spread(v, stats, 0, row);
+    group_sums(v, x, row, false, sum);
+    for (int g = 0; g < v->groups; g++) stats[2 * g] = (float)(sum[g] / count + stats[2 * g]);
+    spread(v, stats, 0, row);
+    group_sums(v, x, row, true, sum);
+    for (int g = 0; g < v->groups; g++) stats[2 * g + 1] = (float)(1.0 / sqrt(sum[g] / count + eps));
 }
 
 /* y = f((x - mean) * a + b) * factor over n values */
@@ -128,14 +144,15 @@ INLINE void apply_all(const bool silu, const bool drop, const struct view *v, co
                       const float *mean, const float *a, const float *b, float *y)
 {
     float factor[RUN];
-    for (int e0 = 0; e0 < v->total; e0 += RUN) {
+    for (int e0 = 0, k = 0; e0 < v->total; e0 += RUN) {
         int end = e0 + RUN < v->total ? e0 + RUN : v->total;
         if (drop) mask_run(factor, e0, d);
         for (int e = e0; e < end;) {
-            int k = e % v->c, n = end - e < v->c - k ? end - e : v->c - k;
+            int n = end - e < v->c - k ? end - e : v->c - k;
             if (n == RUN) apply(silu, drop, RUN, x + e, mean + k, a + k, b + k, factor, y + e);
             else apply(silu, drop, n, x + e, mean + k, a + k, b + k, factor + (e - e0), y + e);
             e += n;
+            k = k + n == v->c ? 0 : k + n;
         }
     }
 }
@@ -144,14 +161,12 @@ INLINE void forward_body(const struct norm_desc *q, const struct view *v, const 
                          const float *beta, const struct drop *d, float *y, float *stats)
 {
     float mean[MAX_C], a[MAX_C], b[MAX_C];
-    double sum[MAX_C];
-    stats_of(v, q->eps, q->groups, x, stats, mean, sum);
-    for (int k = 0; k < v->c; k++) {
-        int g = v->group[k], ch = v->channel[k];
-        mean[k] = stats[2 * g];
-        a[k] = stats[2 * g + 1] * gamma[ch];
-        b[k] = beta[ch];
-    }
+    stats_of(v, q->eps, x, stats, mean);
+    for (int g = 0; g < v->groups; g++)
+        for (int k = g * v->per; k < (g + 1) * v->per; k++) a[k] = stats[2 * g + 1] * gamma[k];
+    memcpy(b, beta, (size_t)v->real * sizeof *b);
+    repeat(v, a);
+    repeat(v, b);
     if (q->silu && d->below) apply_all(true, true, v, d, x, mean, a, b, y);
     else if (q->silu) apply_all(true, false, v, d, x, mean, a, b, y);
     else if (d->below) apply_all(false, true, v, d, x, mean, a, b, y);
@@ -166,8 +181,7 @@ void cpu_group_norm_fwd(struct kdev *dev, const struct norm_desc *q, const float
                         const float *beta, float p, const struct kstream *s, float *y, float *stats)
 {
     (void)dev;
-    struct view v;
-    view_init(&v, q);
+    struct view v = view_of(q);
     size_t per = (size_t)q->hw * q->c;
 #pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
@@ -213,7 +227,7 @@ INLINE void gradient(const bool acc, const int n, const struct channel *restrict
     }
 }
 
-/* dz of a whole sample (kept) or of one run, and the sums over it where sum */
+/* dz of one run, and its share of the sums; all silu and drop are constants where it is inlined */
 INLINE void gather_run(const bool silu, const bool drop, const struct view *v, const struct drop *d, struct channel *c,
                        int e0, const float *x, const float *dy, float *keep)
 {
@@ -241,24 +255,26 @@ INLINE void gather_any(const struct norm_desc *q, const struct view *v, const st
 INLINE void coefficients(const struct norm_desc *q, const struct view *v, struct channel *c, float *part)
 {
     double m = (double)q->groups / v->total;
-    for (int k = 0; k < q->c; k++) {
-        float sg = 0, sb = 0;
-        for (int j = k; j < v->c; j += v->real) sg += c->sg[j], sb += c->sb[j];
-        part[k] = sg;
-        part[q->c + k] = sb;
-    }
+    memcpy(part, c->sg, (size_t)q->c * sizeof *part);
+    memcpy(part + q->c, c->sb, (size_t)q->c * sizeof *part);
+    for (int k = v->real; k < v->c; k += v->real)
+        for (int j = 0; j < v->real; j++) {
+            part[j] += c->sg[k + j];
+            part[q->c + j] += c->sb[k + j];
+        }
     for (int k0 = 0; k0 < q->c; k0 += v->per) {
         double sg = 0, sb = 0;
         for (int k = k0; k < k0 + v->per; k++) {
             sg += (double)part[k] * c->gamma[k];
             sb += (double)part[q->c + k] * c->gamma[k];
         }
-        for (int k = k0; k < k0 + v->per; k++)
-            for (int j = k; j < v->c; j += v->real) {
-                c->sg[j] = (float)(m * sg) * c->rstd[j];
-                c->sb[j] = (float)(m * sb) * c->rstd[j];
-            }
+        for (int k = k0; k < k0 + v->per; k++) {
+            c->sg[k] = (float)(m * sg) * c->rstd[k];
+            c->sb[k] = (float)(m * sb) * c->rstd[k];
+        }
     }
+    repeat(v, c->sg);
+    repeat(v, c->sb);
 }
 
 INLINE void backward_body(const struct norm_desc *q, const struct view *v, const float *x, const float *gamma,
@@ -268,14 +284,14 @@ INLINE void backward_body(const struct norm_desc *q, const struct view *v, const
     struct channel c;
     float kept[KEEP];
     float *where = v->total <= KEEP ? kept : acc ? NULL : dx; /* dz is kept here, or gathered twice */
-    for (int k = 0; k < v->c; k++) {
-        int g = v->group[k], ch = v->channel[k];
-        c.mean[k] = stats[2 * g];
-        c.rstd[k] = stats[2 * g + 1];
-        c.gamma[k] = gamma[ch];
-        c.beta[k] = beta[ch];
-        c.sg[k] = c.sb[k] = 0;
-    }
+    spread(v, stats, 0, c.mean);
+    spread(v, stats, 1, c.rstd);
+    memcpy(c.gamma, gamma, (size_t)v->real * sizeof *gamma);
+    memcpy(c.beta, beta, (size_t)v->real * sizeof *beta);
+    repeat(v, c.gamma);
+    repeat(v, c.beta);
+    memset(c.sg, 0, (size_t)v->c * sizeof *c.sg);
+    memset(c.sb, 0, (size_t)v->c * sizeof *c.sb);
     for (int e0 = 0; e0 < v->total; e0 += RUN) // cppcheck-suppress legacyUninitvar
         gather_any(q, v, d, &c, e0, x, dy, where ? where + e0 : kept);
     coefficients(q, v, &c, part);
@@ -305,8 +321,7 @@ void cpu_group_norm_bwd(struct kdev *dev, const struct norm_desc *q, const float
                         float *dx, bool acc_dx, float *dgamma, float *dbeta, float *ws)
 {
     (void)dev;
-    struct view v;
-    view_init(&v, q);
+    struct view v = view_of(q);
     size_t per = (size_t)q->hw * q->c;
 #pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
