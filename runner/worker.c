@@ -216,14 +216,12 @@ static err_t note(struct worker *w, const char *key, const char *value)
 
 static err_t write_provenance(struct worker *w, const char *device)
 {
-    struct text canon = {0};
     char binary[SHA256_TEXT], cpu[256], isa[256], num[NUM_TEXT];
     err_t err = sha256_file("/proc/self/exe", binary);
     if (err) snprintf(binary, sizeof binary, "unknown");
     machine_cpu(cpu, sizeof cpu);
     machine_isa(isa, sizeof isa);
-    spec_canon(&w->cell->spec, SPEC_TRAIN, &canon);
-    TRYD(ledger_begin(w->lab.ledger));
+    TRY(ledger_begin(w->lab.ledger));
     const char *const pairs[][2] = {{"ect.version", ECT_VERSION},
                                     {"binary.sha", binary},
                                     {"git.revision", w->o->git_revision},
@@ -237,13 +235,10 @@ static err_t write_provenance(struct worker *w, const char *device)
                                     {"lua", script_library()},
                                     {"data", w->data->name},
                                     {"data.sha", w->data->sha},
-                                    {"host", host.hostname()},
-                                    {"spec", text_str(&canon)}};
+                                    {"host", host.hostname()}};
     for (size_t i = 0; i < ARRAY_LEN(pairs) && !err; i++) err = note(w, pairs[i][0], pairs[i][1]);
     if (!err) err = ledger_commit(w->lab.ledger);
     else ledger_rollback(w->lab.ledger);
-done:
-    text_done(&canon);
     return err;
 }
 
@@ -320,8 +315,10 @@ static enum run_status status_of(err_t err)
 static err_t finish(struct worker *w, err_t err)
 {
     char *text = err ? mem_strdup(err_text()) : NULL;
+    char *reason =
+        mem_printf("%.*s", text ? (int)strcspn(text, "\n") : 0, text ? text : ""); /* a traceback is in the log */
     struct ledger_outcome out = {.status = status_of(err),
-                                 .reason = text ? text : "",
+                                 .reason = reason,
                                  .step = w->result.steps,
                                  .nimg = w->result.nimg,
                                  .flops_executed = w->result.flops_executed,
@@ -330,6 +327,7 @@ static err_t finish(struct worker *w, err_t err)
                                  .exit_code = err_exit_code(err)};
     err_t end = err == ERR_STALE ? ERR_OK : ledger_finish(w->lab.ledger, w->row.id, w->token, &out);
     if (err) end = fail(err, "%s", text);
+    mem_free(reason);
     mem_free(text);
     return end;
 }
@@ -437,7 +435,7 @@ err_t worker_run(const struct worker_opts *o)
     watch_signals(o);
     err_t err = work(w);
     char *text = err ? mem_strdup(err_text()) : NULL;
-    if (err) tell(w, "error %s", text);
+    if (err) tell(w, "error %.*s", (int)strcspn(text, "\n"), text);
     if (w->dev) w->kernels->close(w->dev);
     if (w->script) script_close(w->script);
     ledger_run_done(&w->row);

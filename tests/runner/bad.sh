@@ -19,7 +19,7 @@ END
 
 script key.lua "mappng = 1"
 exits "misspelt key" 2 "$ECT" run key.lua
-has "its file and line" "key.lua:3"
+has "its file and line" "key.lua:4"
 has "the nearest name" "mapping"
 script type.lua 'batch = "many"'
 exits "wrong type" 2 "$ECT" run type.lua
@@ -48,14 +48,15 @@ end } }'
 exits "a diverging cell and a failing one" 3 "$ECT" run nan.lua
 has "diverged is said" "diverged"
 has "the error is said, with its line" "nan.lua:8"
-is "the rest is done" "$(q "SELECT count(*) FROM v_run WHERE status = 'done'")" 1
+is "the rest is done" "$(q "SELECT count(*) FROM v_run WHERE status = 'done'")" 2
 is "one diverged" "$(q "SELECT cell FROM v_run WHERE status = 'diverged'")" "lr=huge"
 is "one failed" "$(q "SELECT cell FROM v_run WHERE status = 'failed'")" "mapping=late"
 run=$(q "SELECT run FROM v_run WHERE status = 'failed'")
 out=$(cat "ect.runs/$run/log.txt")
 has "the log has a traceback" "traceback"
 exits "a report of it" 0 "$ECT" report
-has "shows how many count" "0 of 1"
+has "shows how many diverged" "1 of 4 diverged"
+has "and that a cell has none" "0/1 diverged 1"
 exits "again: only the failed one is tried" 3 "$ECT" run nan.lua --json
 has "one is started" '"started": 1'
 

@@ -55,7 +55,6 @@ same() { # NAME FILE-ENTRY ARGS...
 }
 same "flops of cifar10-ddpmpp" cifar10_ddpmpp_uncond cifar10-ddpmpp
 same "flops of cifar10-ddpmpp, class-conditional" cifar10_ddpmpp_cond cifar10-ddpmpp --set net.cond=true
-same "flops of cifar10-ddpmpp, augmented" cifar10_ddpmpp_uncond_augment9 cifar10-ddpmpp --set net.augment=9
 exits "flops for people" 0 "$ECT" flops cifar10-ddpmpp
 has "flops in G" "42.4G"
 exits "flops of a recipe" 0 "$ECT" flops digits-ect

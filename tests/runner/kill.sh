@@ -10,7 +10,7 @@ ect.run "long" {
     eval = { nfe = { 1 }, samples = 64, ema = "std05" },
 }
 END
-n=400; [ -n "${ECT_CHECK:-}" ] && n=120
+n=200; [ -n "${ECT_CHECK:-}" ] && n=120
 run="$ECT run long.lua --set n=$n"
 q() { "$ECT" sql "$2" --ledger "$1" --csv | tail -n +2 | tr -d '\r'; }
 is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "$2 instead of $3"; fi; }

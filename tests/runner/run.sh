@@ -21,7 +21,7 @@ is "controls" "$(q "SELECT count(DISTINCT name) FROM v_control")" 2
 is "curves" "$(q "SELECT count(*) > 0 FROM v_metric WHERE key = 'loss'")" 1
 is "pictures of replicate 1" "$(q "SELECT count(*) FROM v_artifact a JOIN v_run r ON r.run = a.run WHERE r.sweep = 'tiny' AND r.replicate = 1")" 8
 is "pictures of replicate 2" "$(q "SELECT count(*) FROM v_artifact a JOIN v_run r ON r.run = a.run WHERE r.replicate = 2")" 0
-for key in ect.version binary.sha git.revision cpu isa threads device device.libraries sqlite lua data.sha host spec; do
+for key in ect.version binary.sha git.revision cpu isa threads device device.libraries sqlite lua data.sha host; do
     is "provenance: $key" "$(q "SELECT count(*) FROM v_provenance WHERE key = '$key'")" 6
 done
 is "FLOPs add up" "$(q "SELECT count(*) FROM v_run r JOIN v_run p ON p.run = r.parent WHERE r.flops_total = r.flops_executed + p.flops_executed AND r.flops_executed > 0")" 4
