@@ -340,6 +340,8 @@ err_t plan_read_job(struct plan *p, int i)
     if (err) return err;
     err = read_row(p, j, &row);
     ledger_run_done(&row);
+    /* between lock and claim, or evaluating: the row does not say so, the lock does */
+    if (!err && j->state == JOB_WAIT && ledger_run_alive(p->lab->ledger, j->id)) j->state = JOB_ELSEWHERE;
     return err;
 }
 

@@ -99,15 +99,13 @@ static err_t warn_ema(struct plan *p, int cell, struct text *out)
     double memory[DESIGN_EMAS];
     TRY(script_design(p->script, cell, &d));
     TRY(script_ema_memory(p->script, cell, memory));
-    for (int e = 0; e < d.nemas; e++) {
-        double left = memory[e];
-        if (left > 0.01)
+    for (int e = 0; e < d.nemas; e++)
+        if (memory[e] > 0.01)
             text_addf(out,
                       "warning: %s, %s: after %lld steps EMA %s still holds %.0f %% of the starting weights; use a "
                       "power-function "
                       "EMA or beta = 0.5^(1/(0.02 iters))\n",
-                      c->sweep, c->cell, (long long)c->spec.iters, d.ema_name[e], 100 * left);
-    }
+                      c->sweep, c->cell, (long long)c->spec.iters, d.ema_name[e], 100 * memory[e]);
     return ERR_OK;
 }
 

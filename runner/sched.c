@@ -358,8 +358,14 @@ static err_t look_elsewhere(struct sched *s)
     int64_t now = host.mono_ns() / 1000000;
     if (now - s->looked_ms < ELSEWHERE_MS) return ERR_OK;
     s->looked_ms = now;
-    for (int i = 0; i < s->p->njobs; i++)
-        if (s->p->jobs[i].state == JOB_ELSEWHERE) TRY(plan_read_job(s->p, i));
+    for (int i = 0; i < s->p->njobs; i++) {
+        struct job *j = &s->p->jobs[i];
+        if (j->state != JOB_ELSEWHERE) continue;
+        TRY(plan_read_job(s->p, i));
+        if (j->state != JOB_INTERRUPTED) continue;
+        TRY(ledger_run_reset(s->p->lab->ledger, j->id));
+        j->state = JOB_WAIT;
+    }
     return ERR_OK;
 }
 
@@ -444,11 +450,6 @@ static err_t reset_jobs(struct plan *p)
     return ERR_OK;
 }
 
-static int todo(const struct plan *p)
-{
-    return plan_count(p, JOB_WAIT);
-}
-
 err_t sched_run(struct plan *p, const struct sched_opts *o, struct sched_result *r)
 {
     struct sched s = {.p = p, .o = o, .result = r};
@@ -456,9 +457,10 @@ err_t sched_run(struct plan *p, const struct sched_opts *o, struct sched_result 
     int cores = machine_cores();
     *r = (struct sched_result){.started = 0};
     TRY(reset_jobs(p));
-    if (!todo(p) && !plan_count(p, JOB_ELSEWHERE)) return ERR_OK;
+    if (!plan_count(p, JOB_WAIT) && !plan_count(p, JOB_ELSEWHERE)) return ERR_OK;
     s.nw = o->jobs > 0 ? o->jobs : cores;
-    if (s.nw > todo(p)) s.nw = todo(p) ? todo(p) : 1;
+    if (s.nw > p->njobs) s.nw = p->njobs;
+    /* of the whole plan, not of what is left: a sweep that was interrupted must end as one that was not */
     s.threads = cores / s.nw > 0 ? cores / s.nw : 1;
     s.w = mem_array((size_t)s.nw, sizeof *s.w);
     git_state_of(p->dir, &s.git);

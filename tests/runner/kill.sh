@@ -63,6 +63,22 @@ exits "the same command goes on" 0 $run --ledger d.db
 if cmp -s a.runs/*/$final d.runs/*/$final; then ok "same bytes"; else not_ok "same bytes"; fi
 is "only the remaining steps" "$(q d.db "SELECT count(*) FROM v_segment WHERE segment = 2 AND from_step >= $step")" 1
 
+# two commands at once: one trains, the other waits for it
+$run --ledger f.db > f1.out 2>&1 & first=$!
+$run --ledger f.db > f2.out 2>&1; rc2=$?
+wait $first; rc1=$?
+is "two commands at once both end well" "$rc1 $rc2" "0 0"
+is "and train once" "$(q f.db "SELECT count(*) FROM v_segment")" 1
+if cmp -s a.runs/*/$final f.runs/*/$final; then ok "same bytes"; else not_ok "same bytes" "$(cat f1.out f2.out)"; fi
+
+# a new command while the worker of a killed one is still there
+step=$(random)
+$run --ledger g.db > g.out 2>&1 & scheduler=$!
+pid=$(wait_for_step g "$step") && kill -KILL $scheduler
+exits "at once after the scheduler was killed" 0 $run --ledger g.db
+wait $scheduler 2> /dev/null
+if cmp -s a.runs/*/$final g.runs/*/$final; then ok "same bytes"; else not_ok "same bytes" "$out"; fi
+
 # all at once: worker and scheduler
 step=$(random)
 $run --ledger e.db > e.out 2>&1 & scheduler=$!
