@@ -92,7 +92,7 @@ INLINE void group_sums(const struct view *v, const float *x, const float *shift,
                 p2 += square ? d2 * d2 : d2;
                 p3 += square ? d3 * d3 : d3;
             }
-            float part[32];
+            float part[32] = {0};
             V8_PUT(part) = p0, V8_PUT(part + 8) = p1, V8_PUT(part + 16) = p2, V8_PUT(part + 24) = p3;
             if (r0 == 0)
                 for (int j = 0; j < 32; j++) sum[k + j] = part[j];
