@@ -1,6 +1,6 @@
 /* direct_weight: the weight gradient of a direct convolution. For one tap (r, s) of the window it is a product of c input channels and
  * k output channels summed over the pixels at which the tap lies inside the image: a rectangle, so nothing is padded. A tile is at
- * most 6 input x 16 output channels, kept in registers over a group of images that stays in the first cache.
+ * most 6 input x 16 output channels, kept in registers over a group of images that stays in the second cache.
  *
  * Tiles are dealt to threads; each is summed by one thread in the order of images and pixels.
  */
@@ -12,7 +12,7 @@
 
 #pragma GCC optimize("fp-contract=fast")
 
-enum { NR = DIRECT_NR, MR = DIRECT_MR, GROUP_BYTES = 28 * 1024 };
+enum { NR = DIRECT_NR, MR = DIRECT_MR, GROUP_BYTES = 128 * 1024 };
 
 /* The pixels of `images` images that a tap reaches, as runs of equal steps in both tensors. */
 struct pixels {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures ect against peers on this machine, in interleaved runs. Lines: name value unit goal ok|short|skip reason. Ratios are
-# peer / ect of medians: above 1 means ect is faster. Usage: run.sh [GROUP]; groups: cpu, ledger. PEER_PYTHON names a Python with
+# peer / ect of medians: above 1 means ect is faster. Usage: run.sh [GROUP]; groups: cpu, conv, ledger. PEER_PYTHON names a Python with
 # PyTorch (default: python3, then /usr/bin/python3); without it the peer lines are skipped.
 set -u
 cd "$(dirname "$0")/../.."
@@ -53,8 +53,14 @@ ledger() {
     fi
 }
 
+# convolutions of the demo's network on one core
+conv() {
+    "$BUILD/tests/bench/conv" > "$tmp/conv" || { skipped cpu.conv 40 "tests/bench/conv failed"; return; }
+    while read -r name value; do line "cpu.conv.$name" "$value" GFLOP/s 40 up; done < "$tmp/conv"
+}
+
 case $group in
-all) cpu; ledger ;;
-cpu | ledger) $group ;;
-*) echo "bench: unknown group $group (cpu, ledger)"; exit 2 ;;
+all) cpu; conv; ledger ;;
+cpu | conv | ledger) $group ;;
+*) echo "bench: unknown group $group (cpu, conv, ledger)"; exit 2 ;;
 esac
