@@ -16,7 +16,7 @@ static int64_t now_ms(void)
 void progress_init(struct progress *p, bool quiet)
 {
     const char *term = getenv("TERM"), *no = getenv("NO_COLOR");
-    *p = (struct progress){.quiet = quiet, .began_ms = now_ms()};
+    *p = (struct progress){.quiet = quiet, .began_ms = now_ms(), .first_share = -1};
     p->live = !quiet && isatty(STDERR_FILENO) && term && strcmp(term, "dumb");
     p->color = p->live && !(no && *no);
 }
@@ -71,39 +71,41 @@ static void erase(struct progress *p)
     p->lines = 0;
 }
 
-static void draw_live(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
-                      bool stopping)
+static void draw_live(struct progress *p, struct progress_run *const *runs, int n, const struct progress_total *t)
 {
-    char line[512], t[NUM_TEXT];
+    char line[512], spent[NUM_TEXT], left[NUM_TEXT];
     int width = print_width(STDERR_FILENO);
+    double seconds = (double)(now_ms() - p->began_ms) * 1e-3, won = t->share - p->first_share;
     erase(p);
     for (int i = 0; i < n; i++) {
-        if (!runs[i]) continue;
         run_line(runs[i], line, sizeof line);
         fprintf(stderr, "  %.*s\n", width > 3 ? width - 3 : 77, line);
         p->lines++;
     }
-    human_seconds(t, (double)(now_ms() - p->began_ms) * 1e-3);
-    fprintf(stderr, "%s%d of %d done%s%.0d%s, %s%s%s\n", p->color ? "\033[1m" : "", done, total, bad ? ", " : "", bad,
-            bad ? " not" : "", t, stopping ? ", stopping (again: kill)" : "", p->color ? "\033[0m" : "");
+    fprintf(stderr, "%s%d of %d done", p->color ? "\033[1m" : "", t->done, t->jobs);
+    if (t->bad) fprintf(stderr, ", %d not", t->bad);
+    fprintf(stderr, ", %s", human_seconds(spent, seconds));
+    if (won > 0.01 && t->share < 1 && !t->stopping)
+        fprintf(stderr, ", about %s left", human_seconds(left, seconds * (1 - t->share) / won));
+    fprintf(stderr, "%s%s\n", t->stopping ? ", stopping (again: kill)" : "", p->color ? "\033[0m" : "");
     p->lines++;
     fflush(stderr);
 }
 
-void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
-                   bool stopping)
+void progress_draw(struct progress *p, struct progress_run *const *runs, int n, const struct progress_total *t)
 {
     int64_t now = now_ms();
     if (p->quiet) return;
+    if (p->first_share < 0) p->first_share = t->share;
     if (p->live) {
         if (now - p->drawn_ms < DRAW_MS) return;
         p->drawn_ms = now;
-        draw_live(p, runs, n, done, bad, total, stopping);
+        draw_live(p, runs, n, t);
         return;
     }
     for (int i = 0; i < n; i++) {
         char line[512];
-        if (!runs[i] || now - runs[i]->told_ms < PLAIN_MS) continue;
+        if (now - runs[i]->told_ms < PLAIN_MS) continue;
         runs[i]->told_ms = now;
         run_line(runs[i], line, sizeof line);
         fprintf(stderr, "%s\n", line);

@@ -16,15 +16,20 @@ struct progress_run { /* one active run, as its worker told */
 };
 struct progress {
     bool live, quiet, color;
-    int lines; /* drawn last time */
+    int lines;          /* drawn last time */
+    double first_share; /* of the work, when the first picture was drawn; -1: none yet */
     int64_t began_ms, drawn_ms;
 };
 void progress_init(struct progress *p, bool quiet);
 /* Takes one line of a worker's pipe; false if it is something else. */
 bool progress_take(struct progress_run *r, const char *line);
-/* runs: the active ones, NULL entries skipped. done, total, bad: jobs. */
-void progress_draw(struct progress *p, struct progress_run *const *runs, int n, int done, int bad, int total,
-                   bool stopping);
+struct progress_total {
+    int done, bad, jobs;
+    double share; /* of all work that is done, 0..1 */
+    bool stopping;
+};
+/* runs: the active ones, n of them. */
+void progress_draw(struct progress *p, struct progress_run *const *runs, int n, const struct progress_total *t);
 void progress_say(struct progress *p, const char *fmt, ...) PRINTF(2, 3); /* a line that stays */
 void progress_end(struct progress *p);
 

@@ -369,13 +369,42 @@ static err_t look_elsewhere(struct sched *s)
     return ERR_OK;
 }
 
+/* Network passes of a run's training: what its time goes by, where the networks are alike. */
+static double work_of(const struct plan *p, const struct job *j)
+{
+    const struct spec *c = &plan_cell(p, j)->spec;
+    return (double)(c->iters * c->batch) * (!strcmp(c->target.s, "edm") ? 3 : 4);
+}
+
+static double share_done(const struct sched *s)
+{
+    double all = 0, done = 0;
+    for (int i = 0; i < s->p->njobs; i++) {
+        const struct job *j = &s->p->jobs[i];
+        double work = work_of(s->p, j);
+        all += work;
+        if (j->need != NEED_TRAINING || j->state == JOB_DIVERGED || j->state == JOB_BLOCKED) done += work;
+        else done += work * (double)j->step / (double)j->iters;
+    }
+    return all > 0 ? done / all : 1;
+}
+
 static void draw(struct sched *s)
 {
     struct progress_run *runs[256];
-    int n = 0, bad = plan_count(s->p, JOB_FAILED) + plan_count(s->p, JOB_DIVERGED) + plan_count(s->p, JOB_BLOCKED);
-    for (int i = 0; i < s->nw && n < (int)ARRAY_LEN(runs); i++)
-        if (s->w[i].pid) runs[n++] = &s->w[i].shown;
-    progress_draw(&s->progress, runs, n, plan_count(s->p, JOB_FINISHED), bad, s->p->njobs, s->stopping);
+    int n = 0;
+    for (int i = 0; i < s->nw && n < (int)ARRAY_LEN(runs); i++) {
+        if (!s->w[i].pid) continue;
+        runs[n++] = &s->w[i].shown;
+        if (s->w[i].shown.step) s->p->jobs[s->w[i].job].step = s->w[i].shown.step;
+    }
+    struct progress_total t = {.done = plan_count(s->p, JOB_FINISHED),
+                               .bad = plan_count(s->p, JOB_FAILED) + plan_count(s->p, JOB_DIVERGED) +
+                                      plan_count(s->p, JOB_BLOCKED),
+                               .jobs = s->p->njobs,
+                               .share = share_done(s),
+                               .stopping = s->stopping};
+    progress_draw(&s->progress, runs, n, &t);
 }
 
 static int active(const struct sched *s)
