@@ -31,14 +31,33 @@ static bool lock_is_current(struct ledger *l)
     return !fstat(l->lock_fd, &a) && !stat(l->lock_path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+/* A turnstile before the lock: one waiter stands in it until it has the lock, so whoever has just let go of the lock cannot take it
+ * again past the others, which on a busy machine it otherwise would before they wake. An open-file lock on a byte of the same file;
+ * only fairness depends on it, so a failure does not matter. */
+static void turnstile(struct ledger *l, short type)
+{
+    struct flock f = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    while (fcntl(l->lock_fd, F_OFD_SETLKW, &f) && errno == EINTR) continue;
+}
+
+static int lock_wait(struct ledger *l)
+{
+    int r;
+    turnstile(l, F_WRLCK);
+    while ((r = flock(l->lock_fd, LOCK_EX)) && errno == EINTR) continue;
+    int os = errno;
+    turnstile(l, F_UNLCK);
+    errno = os;
+    return r;
+}
+
 err_t lock_take(struct ledger *l, bool wait, bool *got)
 {
     *got = false;
     for (;;) {
         if (l->lock_fd < 0) TRY(lock_open(l));
-        while (flock(l->lock_fd, LOCK_EX | (wait ? 0 : LOCK_NB))) {
-            if (errno == EINTR) continue;
-            if (errno == EWOULDBLOCK) return ERR_OK;
+        if (wait ? lock_wait(l) : flock(l->lock_fd, LOCK_EX | LOCK_NB)) {
+            if (errno == EWOULDBLOCK || errno == EINTR) return ERR_OK;
             return fail(ERR_IO, "lock %s: %s", l->lock_path, strerror(errno));
         }
         if (lock_is_current(l)) break;
@@ -308,16 +327,8 @@ err_t ledger_open(struct ledger **out, const char *path, enum ledger_mode mode)
     return err;
 }
 
-/* A deleted file would take our records and show them to nobody. */
-static err_t still_there(struct ledger *l)
-{
-    struct stat st;
-    if (!stat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino) return ERR_OK;
-    return fail(ERR_IO, "ledger %s was deleted or replaced while in use: nothing more can be recorded in it", l->path);
-}
-
-/* The last writer to leave folds the log into the file, under the lock, so that a finished ledger is one file. Not if another file
- * has taken its place: the log of that one lies under the same name. */
+/* The last writer to leave folds the log into the file, under the lock, so that a finished ledger is one file. (SQLite does not if the
+ * file was deleted or replaced: the log of the other one lies under the same name.) */
 void ledger_close(struct ledger *l)
 {
     if (!l) return;
@@ -325,7 +336,7 @@ void ledger_close(struct ledger *l)
     if (l->in_tx) ledger_rollback(l);
     for (int i = 0; i < l->nstmts; i++) sqlite3_finalize(l->stmts[i].st);
     if (l->ino && lock_take(l, false, &got)) log_warn("%s", err_text());
-    if (got && !still_there(l)) {
+    if (got) {
         sqlite3_busy_timeout(l->db, 0);
         sqlite3_db_config(l->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     }
@@ -354,6 +365,14 @@ char *ledger_run_dir(const struct ledger *l, const char *run_id)
 }
 
 /* ---- transactions -------------------------------------------------------------------------------------------------------- */
+
+/* A deleted file would take our records and show them to nobody. */
+static err_t still_there(struct ledger *l)
+{
+    struct stat st;
+    if (!stat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino) return ERR_OK;
+    return fail(ERR_IO, "ledger %s was deleted or replaced while in use: nothing more can be recorded in it", l->path);
+}
 
 static err_t tx_begin(struct ledger *l, bool durable)
 {

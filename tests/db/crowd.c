@@ -41,7 +41,7 @@ static void thirty_two_create_at_the_same_instant(void **state)
     snprintf(path, sizeof path, "%s/ect.db", dir);
     assert_int_equal(pipe(gate), 0);
     for (int i = 0; i < N; i++)
-        if (!(pid[i] = fork())) {
+        if (!(pid[i] = lab_fork())) {
             struct ledger *l;
             char sha[SHA256_TEXT];
             wait_for_start(gate);
@@ -60,22 +60,26 @@ static void thirty_two_create_at_the_same_instant(void **state)
     ledger_close(l);
 }
 
-/* Eight processes log as fast as they can for a second: no error, nobody starves, every acknowledged point is there. */
+/* Eight processes log as fast as they can for a second, on a machine that is busy with other things too: no error, nobody starves, every
+ * acknowledged point is there. */
 static void eight_write_fairly(void **state)
 {
     (void)state;
-    enum { N = 8, BATCH = 20, MS = 1000 };
+    enum { N = 8, BATCH = 20, MS = 1000, BUSY = 4 };
     struct lab b;
     char ids[N][RUN_ID_TEXT];
     int gate[2];
-    pid_t pid[N];
+    pid_t pid[N], busy[BUSY];
     struct board *board = board_new();
     lab_begin(&b);
     for (int i = 0; i < N; i++) lab_run(b.l, "one", i + 1, NULL, ids[i]);
     lab_end(&b);
+    for (int i = 0; i < BUSY; i++)
+        if (!(busy[i] = lab_fork()))
+            for (;;) __asm__ volatile("");
     assert_int_equal(pipe(gate), 0);
     for (int i = 0; i < N; i++)
-        if (!(pid[i] = fork())) {
+        if (!(pid[i] = lab_fork())) {
             struct ledger *l;
             int fd;
             child_need(!ledger_open(&l, b.path, LEDGER_WRITE));
@@ -100,6 +104,10 @@ static void eight_write_fairly(void **state)
     usleep(300000); /* all are through their claims */
     close(gate[1]);
     for (int i = 0; i < N; i++) lab_wait_ok(pid[i]);
+    for (int i = 0; i < BUSY; i++) {
+        kill(busy[i], SIGKILL);
+        waitpid(busy[i], NULL, 0);
+    }
     int64_t total = 0, least = INT64_MAX, worst = 0;
     for (int i = 0; i < N; i++) {
         total += board->n[i];
@@ -108,7 +116,7 @@ static void eight_write_fairly(void **state)
     }
     print_message("# %lld points a second, least-served writer %.0f %% of the mean, slowest write %lld ms\n",
                   (long long)total, 100.0 * (double)(least * N) / (double)total, (long long)worst);
-    assert_true(least * N * 10 >= total); /* at least a tenth of the mean, on a busy machine too */
+    assert_true(least * N * 5 >= total); /* without the turnstile of db/open.c: 0 to 18 % of the mean */
     lab_check_file(b.path);
     assert_ok(ledger_open(&b.l, b.path, LEDGER_READ));
     assert_true((int64_t)lab_num(b.l, "SELECT count(*) FROM v_metric") == total);
@@ -130,7 +138,7 @@ static void every_run_is_claimed_once(void **state)
     lab_end(&b);
     assert_int_equal(pipe(gate), 0);
     for (int i = 0; i < N; i++)
-        if (!(pid[i] = fork())) {
+        if (!(pid[i] = lab_fork())) {
             struct ledger *l;
             child_need(!ledger_open(&l, b.path, LEDGER_WRITE));
             wait_for_start(gate);
@@ -176,7 +184,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
         pid_t pid[N];
         for (int i = 0; i < N; i++) board->taken[i] = 0;
         for (int i = 0; i < N; i++)
-            if (!(pid[i] = fork())) {
+            if (!(pid[i] = lab_fork())) {
                 struct ledger *l;
                 int fd;
                 child_need(!ledger_open(&l, b.path, LEDGER_WRITE));

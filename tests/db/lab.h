@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -114,6 +115,17 @@ static inline void lab_check_file(const char *path)
             _exit(9);                                                                                                  \
         }                                                                                                              \
     } while (0)
+
+/* A child that does not outlive us: a failed test must leave no process behind. */
+static inline pid_t lab_fork(void)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (!pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) _exit(9);
+    }
+    return pid;
+}
 
 static inline void lab_wait_ok(pid_t pid)
 {

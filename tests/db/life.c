@@ -131,7 +131,7 @@ static void a_killed_process_is_noticed(void **state)
     lab_run(b.l, "one", 1, NULL, id);
     lab_end(&b); /* no handle crosses a fork */
     assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
+    pid_t pid = lab_fork();
     if (!pid) {
         struct ledger *l;
         int fd;

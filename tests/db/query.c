@@ -67,6 +67,8 @@ static void user_sql_reads_only(void **state)
         "PRAGMA query_only = 0",
         "PRAGMA writable_schema = ON",
         "PRAGMA wal_checkpoint",
+        "PRAGMA wal_autocheckpoint = 9",
+        "PRAGMA busy_timeout = 1",
         "BEGIN",
         "COMMIT",
         "SAVEPOINT s",

@@ -177,7 +177,7 @@ static void a_directory_that_is_read_only(void **state)
     lab_run(b.l, "one", 1, NULL, id);
     lab_end(&b);
     assert_int_equal(chmod(b.dir, 0555), 0);
-    pid_t pid = fork();
+    pid_t pid = lab_fork();
     if (!pid) nobody_reads_but_cannot_write(b.path);
     lab_wait_ok(pid);
     assert_int_equal(chmod(b.dir, 0700), 0);
@@ -324,6 +324,8 @@ static void a_ledger_deleted_while_open(void **state)
     assert_ok(ledger_put_blob(second, "y", 1, "x", sha));
     assert_err(ERR_IO, ledger_put_blob(b.l, "x", 1, "x", sha));
     lab_end(&b);
+    snprintf(side, sizeof side, "%s-wal", b.path);
+    assert_true(file_exists(side));
     assert_ok(ledger_put_blob(second, "z", 1, "x", sha));
     assert_int_equal((int)lab_num(second, "SELECT count(*) FROM blob"), 2);
     ledger_close(second);
@@ -342,7 +344,7 @@ static void the_lock_file_may_be_deleted(void **state)
     lab_end(&b);
     snprintf(lock, sizeof lock, "%s-lock", b.path);
     assert_int_equal(pipe(to_child) + pipe(to_parent), 0);
-    pid_t pid = fork();
+    pid_t pid = lab_fork();
     if (!pid) {
         child_need(!ledger_open(&b.l, b.path, LEDGER_WRITE));
         child_need(!ledger_put_blob(b.l, "first", 5, "x", sha));
