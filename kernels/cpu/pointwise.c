@@ -202,17 +202,27 @@ void cpu_sum_rows_acc(struct kdev *d, const float *dy, float *db, size_t rows, i
     sum_row(dy, db, rows, c, 1.0f, true);
 }
 
+/* eight interleaved maxima and sums; a NaN is not the maximum but comes through the exponential */
 INLINE void softmax_rows_body(const float *x, float *y, size_t rows, int c)
 {
     for (size_t i = 0; i < rows; i++) {
         const float *row = x + i * (size_t)c;
-        float *out = y + i * (size_t)c;
-        float top = row[0], sum = 0;
-        for (int k = 1; k < c; k++) top = row[k] > top ? row[k] : top;
-        for (int k = 0; k < c; k++) out[k] = xd_exp(row[k] - top);
-        for (int k = 0; k < c; k++) sum += out[k];
-        float inv = 1.0f / sum;
-        for (int k = 0; k < c; k++) out[k] *= inv;
+        float *out = y + i * (size_t)c, top = row[0], sum = 0;
+        int k = 0, even = c / 8 * 8;
+        if (even) {
+            float most[8];
+            memcpy(most, row, sizeof most);
+            for (k = 8; k < even; k += 8)
+                for (int l = 0; l < 8; l++) most[l] = row[k + l] > most[l] ? row[k + l] : most[l];
+            for (int l = 0; l < 8; l++) top = most[l] > top ? most[l] : top;
+        }
+        for (; k < c; k++) top = row[k] > top ? row[k] : top;
+        for (k = 0; k < c; k++) out[k] = xd_exp(row[k] - top);
+        V8 part = {0};
+        for (k = 0; k < even; k += 8) part += V8_AT(out + k);
+        for (; k < c; k++) sum += out[k];
+        float inv = 1.0f / (sum + SUM8(part));
+        for (k = 0; k < c; k++) out[k] *= inv;
     }
 }
 ISA_CLONES(softmax_rows, (const float *x, float *y, size_t rows, int c), (x, y, rows, c))
@@ -230,8 +240,12 @@ INLINE void softmax_grad_body(const float *y, const float *dy, float *dx, size_t
     for (size_t i = 0; i < rows; i++) {
         const float *a = y + i * (size_t)c, *g = dy + i * (size_t)c;
         float *out = dx + i * (size_t)c, sum = 0;
-        for (int k = 0; k < c; k++) sum += a[k] * g[k];
-        for (int k = 0; k < c; k++) out[k] = a[k] * (g[k] - sum);
+        V8 part = {0};
+        int k = 0;
+        for (; k + 8 <= c; k += 8) part += V8_AT(a + k) * V8_AT(g + k);
+        for (; k < c; k++) sum += a[k] * g[k];
+        sum += SUM8(part);
+        for (k = 0; k < c; k++) out[k] = a[k] * (g[k] - sum);
     }
 }
 ISA_CLONES(softmax_grad, (const float *y, const float *dy, float *dx, size_t rows, int c), (y, dy, dx, rows, c))
