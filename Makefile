@@ -15,8 +15,9 @@ endif
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 LIBS_PC := lua5.4 sqlite3 libcurl libpng jansson zlib openblas lapacke
 CPPFLAGS += -I. -I$(BUILD)/gen -D_GNU_SOURCE -DECT_ONEDNN=$(ONEDNN) -DECT_PREFIX='"$(PREFIX)"' $(call pkg,--cflags,$(LIBS_PC))
-# The two -fno change no value: they give up errno and exception flags, so that loops with sqrt or a comparison can be vectorised.
-CFLAGS += -std=c11 $(OPT) -g -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror $(SANFLAGS)
+# No fused multiply-add outside contractions: exact kernels give the same bits everywhere. The two -fno change no value: they give up
+# errno and exception flags, so that loops with sqrt or a comparison can be vectorised.
+CFLAGS += -std=c11 $(OPT) -g -ffp-contract=off -fno-math-errno -fno-trapping-math -fopenmp -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror $(SANFLAGS)
 LDFLAGS += -fopenmp $(SANFLAGS)
 LDLIBS += $(call pkg,--libs,$(LIBS_PC)) $(if $(filter 1,$(ONEDNN)),-ldnnl) -ldl -lm
 
