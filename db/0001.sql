@@ -1,9 +1,9 @@
--- Migration 1: the whole ledger. Tables are ours to change by later migrations; the views at the end are the contract with the
--- reports and with `ect sql`: their columns only ever grow.
+-- Migration 1: the whole ledger. Tables are ours to change by later migrations; the views at the end are the contract
+-- with the reports and with `ect sql`: their columns only ever grow.
 --
--- One idea: what is known about a run hangs on (config hash, replicate), never on a sweep. A sweep only points at runs (trial), so
--- equal cells of two sweeps are one run. Times are milliseconds since 1970 UTC. Hashes are lower-case hex. 64-bit seeds are stored
--- as signed integers of the same bits.
+-- One idea: what is known about a run hangs on (config hash, replicate), never on a sweep. A sweep only points at runs
+-- (trial), so equal cells of two sweeps are one run. Times are milliseconds since 1970 UTC. Hashes are lower-case hex.
+-- 64-bit seeds are stored as signed integers of the same bits.
 
 PRAGMA application_id = 0x45435431; -- "ECT1"
 
@@ -108,7 +108,8 @@ CREATE TABLE segment (
 
 CREATE TABLE key (n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 
--- No foreign keys here: two look-ups a point would take half of the time of logging it, and ledger_points has just made them.
+-- No foreign keys here: two look-ups a point would take half of the time of logging it, and ledger_points has just made
+-- them.
 CREATE TABLE point (
     run INTEGER NOT NULL, -- run(n)
     key INTEGER NOT NULL, -- key(n)
@@ -179,14 +180,15 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (run, file)
 ) STRICT, WITHOUT ROWID;
 
--- ---- views ------------------------------------------------------------------------------------------------------------
+-- ---- views ----------------------------------------------------------------------------------------------------------
 
-CREATE VIEW v_run(run, sweep, cell, replicate, status, config_hash, flops_executed, flops_nominal, flops_ancestors, flops_total,
-                  units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, device) AS
--- One row a run. sweep and cell: of the sweep declared last that has it (v_trial lists all). status: pending, running, done,
--- failed, diverged, interrupted, blocked. FLOPs are 2 per multiply-accumulate: executed adds all attempts, nominal is images x 3F
--- (edm) or 4F (ect), ancestors is what the chain of parents executed, total = executed + ancestors. units_paper: images x relative
--- depth / 204.8 M. seconds: wall clock in training over all attempts. started: first attempt, UTC. seed: text from 2^63 on.
+CREATE VIEW v_run(run, sweep, cell, replicate, status, config_hash, flops_executed, flops_nominal, flops_ancestors,
+                  flops_total, units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, device) AS
+-- One row a run. sweep and cell: of the sweep declared last that has it (v_trial lists all). status: pending, running,
+-- done, failed, diverged, interrupted, blocked. FLOPs are 2 per multiply-accumulate: executed adds all attempts,
+-- nominal is images x 3F (edm) or 4F (ect), ancestors is what the chain of parents executed, total = executed +
+-- ancestors. units_paper: images x relative depth / 204.8 M. seconds: wall clock in training over all attempts.
+-- started: first attempt, UTC. seed: text from 2^63 on.
 SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.flops_live, r.flops_nominal,
        (WITH RECURSIVE up(n) AS (SELECT r.parent UNION SELECT q.parent FROM up JOIN run q ON q.n = up.n)
         SELECT total(q.flops_closed + q.flops_live) FROM up JOIN run q ON q.n = up.n),
@@ -197,8 +199,8 @@ SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.f
        strftime('%Y-%m-%dT%H:%M:%SZ', r.started_ms / 1000, 'unixepoch'),
        (SELECT CASE WHEN file LIKE '%.db' THEN substr(file, 1, length(file) - 3) ELSE file END
           FROM pragma_database_list WHERE name = 'main') || '.runs/' || r.id,
-       p.id, r.step, r.iters, r.images_per_s, r.reason, CASE WHEN r.seed < 0 THEN printf('%u', r.seed) ELSE r.seed END, r.threads,
-       r.device
+       p.id, r.step, r.iters, r.images_per_s, r.reason,
+       CASE WHEN r.seed < 0 THEN printf('%u', r.seed) ELSE r.seed END, r.threads, r.device
   FROM run r
   JOIN config c ON c.n = r.config
   LEFT JOIN run p ON p.n = r.parent
@@ -207,15 +209,16 @@ SELECT r.id, s.name, t.cell, r.replicate, r.status, c.hash, r.flops_closed + r.f
   LEFT JOIN sweep s ON s.n = t.sweep;
 
 CREATE VIEW v_eval(run, metric, value, nfe, sampler, weights, samples, seed, step, evaluator, seconds, flops) AS
--- One row an evaluation. value NULL: not a number. weights: "raw" or the EMA's name. step: of the checkpoint. evaluator: SHA-256 of
--- its canonical text; only values of the same evaluator may be compared. flops and seconds: of generating and measuring.
+-- One row an evaluation. value NULL: not a number. weights: "raw" or the EMA's name. step: of the checkpoint.
+-- evaluator: SHA-256 of its canonical text; only values of the same evaluator may be compared. flops and seconds: of
+-- generating and measuring.
 SELECT r.id, e.metric, e.value, e.nfe, e.sampler, e.weights, e.samples,
        CASE WHEN e.seed < 0 THEN printf('%u', e.seed) ELSE e.seed END, e.step, v.sha, e.seconds, e.flops
   FROM eval e JOIN run r ON r.n = e.run JOIN evaluator v ON v.n = e.evaluator;
 
 CREATE VIEW v_metric(run, key, step, value, special) AS
--- The curves. special: '' or 'nan', 'inf', '-inf', and then value is NULL. After a resume, points beyond the checkpoint it began at
--- are those of the later process; the abandoned tail stays in table point.
+-- The curves. special: '' or 'nan', 'inf', '-inf', and then value is NULL. After a resume, points beyond the checkpoint
+-- it began at are those of the later process; the abandoned tail stays in table point.
 SELECT r.id, k.name, p.step, p.value, CASE p.special WHEN 0 THEN '' WHEN 1 THEN 'nan' WHEN 2 THEN 'inf' ELSE '-inf' END
   FROM point p JOIN run r ON r.n = p.run JOIN key k ON k.n = p.key
  WHERE NOT EXISTS (SELECT 1 FROM segment s WHERE s.run = p.run AND s.segment > p.segment AND s.from_step < p.step)
@@ -223,30 +226,35 @@ SELECT r.id, k.name, p.step, p.value, CASE p.special WHEN 0 THEN '' WHEN 1 THEN 
                     WHERE q.run = p.run AND q.key = p.key AND q.step = p.step AND q.segment > p.segment);
 
 CREATE VIEW v_param(run, config_hash, key, text, num, class, is_default) AS
--- Every setting of every run, defaults too. text: canonical. num: NULL where it is not a number. class: train (hashed), eval, exec.
+-- Every setting of every run, defaults too. text: canonical. num: NULL where it is not a number. class: train (hashed),
+-- eval, exec.
 SELECT r.id, c.hash, p.key, p.text, p.num, p.class, p.is_default
   FROM run r JOIN config c ON c.n = r.config JOIN param p ON p.config = r.config;
 
 CREATE VIEW v_trial(sweep, sweep_id, ordinal, cell, factors, replicate, run) AS
--- Which run is which cell and replicate of a sweep; a run may be in several. factors: JSON object, factor to label. Only trials
--- that the script still declares.
+-- Which run is which cell and replicate of a sweep; a run may be in several. factors: JSON object, factor to label.
+-- Only trials that the script still declares.
 SELECT s.name, s.n, t.ordinal, t.cell, t.factors, t.replicate, r.id
   FROM trial t JOIN sweep s ON s.n = t.sweep JOIN run r ON r.n = t.run WHERE NOT t.hidden;
 
 CREATE VIEW v_sweep(sweep, sweep_id, seed, script, script_sha, declared, created, sets) AS
--- One row a (name, script text). script: its file name; its text is the blob script_sha. declared: JSON with factors, tables, pareto,
--- evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in force. sets: --set lines in force.
+-- One row a (name, script text). script: its file name; its text is the blob script_sha. declared: JSON with factors,
+-- tables, pareto, evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in
+-- force. sets: --set lines in force.
 SELECT name, n, seed, script_name, script_sha, declared,
        strftime('%Y-%m-%dT%H:%M:%S', declared_ms / 1000, 'unixepoch') || printf('.%03dZ', declared_ms % 1000), sets
   FROM sweep;
 
 CREATE VIEW v_evaluator(evaluator, canon) AS
--- What an evaluator is, in words: "key=value" lines of everything that could change its numbers. evaluator: SHA-256 of that text.
+-- What an evaluator is, in words: "key=value" lines of everything that could change its numbers. evaluator: SHA-256 of
+-- that text.
 SELECT sha, canon FROM evaluator;
 
 CREATE VIEW v_control(dataset, name, metric, value, samples, seed, evaluator) AS
--- What an evaluator says of the data set itself. name: real_half (one half against the other), gaussian (moment-matched noise).
-SELECT c.dataset, c.name, c.metric, c.value, c.samples, CASE WHEN c.seed < 0 THEN printf('%u', c.seed) ELSE c.seed END, v.sha
+-- What an evaluator says of the data set itself. name: real_half (one half against the other), gaussian (moment-matched
+-- noise).
+SELECT c.dataset, c.name, c.metric, c.value, c.samples,
+       CASE WHEN c.seed < 0 THEN printf('%u', c.seed) ELSE c.seed END, v.sha
   FROM control c JOIN evaluator v ON v.n = c.evaluator;
 
 CREATE VIEW v_artifact(run, role, sha, size) AS
@@ -254,7 +262,8 @@ CREATE VIEW v_artifact(run, role, sha, size) AS
 SELECT r.id, a.role, a.sha, b.size FROM artifact a JOIN run r ON r.n = a.run JOIN blob b ON b.sha = a.sha;
 
 CREATE VIEW v_provenance(run, key, value) AS
--- Where a run comes from: git.revision, binary.sha, cpu, ... as its latest attempt said (table provenance keeps all attempts).
+-- Where a run comes from: git.revision, binary.sha, cpu, ... as its latest attempt said (table provenance keeps all
+-- attempts).
 SELECT r.id, p.key, p.value FROM provenance p JOIN run r ON r.n = p.run
  WHERE NOT EXISTS (SELECT 1 FROM provenance q WHERE q.run = p.run AND q.key = p.key AND q.attempt > p.attempt);
 

@@ -1,5 +1,5 @@
-/* db: statements and errors. Every SQLite error ends here and becomes a sentence that says what to do; nothing else in db/ looks at
- * result codes but to tell a row from the end. */
+/* db: statements and errors. Every SQLite error ends here and becomes a sentence that says what to do; nothing else in
+ * db/ looks at result codes but to tell a row from the end. */
 #include "db/db.h"
 
 #include <errno.h>

@@ -4,10 +4,11 @@
  *     TRY(tx_enter(l, true, &own));
  *     return tx_leave(l, own, the_write(l, ...));
  *
- * tx_enter opens a transaction of its own only if ledger_begin has not opened one. An SQLite error inside a group poisons the group:
- * its commit fails and rolls back, since SQLite itself may have rolled back already.
+ * tx_enter opens a transaction of its own only if ledger_begin has not opened one. An SQLite error inside a group
+ * poisons the group: its commit fails and rolls back, since SQLite itself may have rolled back already.
  *
- * fmt letters of bound parameters: s text (NULL is NULL), i int64_t, n int, d double (NaN becomes NULL), b pointer and size_t. */
+ * fmt letters of bound parameters: s text (NULL is NULL), i int64_t, n int, d double (NaN becomes NULL), b pointer and
+ * size_t. */
 #ifndef DB_DB_H
 #define DB_DB_H
 
@@ -61,7 +62,8 @@ err_t db_check_version(struct ledger *l, int64_t *version) MUST_USE;
 err_t lock_take(struct ledger *l, bool wait, bool *got) MUST_USE;
 void lock_drop(struct ledger *l);
 
-/* durable: on disk when it returns (state changes); false: survives a crash of the program but perhaps not of the machine (points). */
+/* durable: on disk when it returns (state changes); false: survives a crash of the program but perhaps not of the
+ * machine (points). */
 err_t tx_enter(struct ledger *l, bool durable, bool *own) MUST_USE;
 err_t tx_leave(struct ledger *l, bool own, err_t err) MUST_USE;
 

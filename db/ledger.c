@@ -1,5 +1,5 @@
-/* ledger: what is written before the first step, and the rows that name it. Everything here may be written again: the same thing
- * twice is the same row. */
+/* ledger: what is written before the first step, and the rows that name it. Everything here may be written again: the
+ * same thing twice is the same row. */
 #include "db/ledger.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 #include "db/db.h"
 
-/* ---- blobs -------------------------------------------------------------------------------------------------------------- */
+/* ---- blobs ------------------------------------------------------------------------------------------------------- */
 
 err_t ledger_put_blob(struct ledger *l, const void *data, size_t n, const char *mime, char sha[SHA256_TEXT])
 {
@@ -47,7 +47,7 @@ err_t ledger_get_blob(struct ledger *l, const char *sha, char **data, size_t *n)
     return err;
 }
 
-/* ---- configurations -------------------------------------------------------------------------------------------------------- */
+/* ---- configurations ---------------------------------------------------------------------------------------------- */
 
 static err_t put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *p, int n)
 {
@@ -90,7 +90,7 @@ err_t ledger_get_param(struct ledger *l, const char *config_hash, const char *ke
                  : fail(ERR_NOT_FOUND, "no setting %s of configuration %.12s in ledger %s", key, config_hash, l->path);
 }
 
-/* ---- sweeps and trials ------------------------------------------------------------------------------------------------------ */
+/* ---- sweeps and trials ------------------------------------------------------------------------------------------- */
 
 static err_t put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *id)
 {
@@ -144,7 +144,7 @@ err_t ledger_hide_trials_after(struct ledger *l, int64_t sweep, int count)
         db_run(l, "UPDATE trial SET hidden = 1 WHERE sweep = ? AND ordinal >= ? AND NOT hidden", "in", sweep, count));
 }
 
-/* ---- runs --------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs -------------------------------------------------------------------------------------------------------- */
 
 err_t run_row(struct ledger *l, const char *id, int64_t *n)
 {
@@ -250,7 +250,7 @@ void ledger_run_done(struct ledger_run *r)
     r->reason = r->device = NULL;
 }
 
-/* ---- names of runs ------------------------------------------------------------------------------------------------------------ */
+/* ---- names of runs ----------------------------------------------------------------------------------------------- */
 
 static err_t resolve_newest(struct ledger *l, const char *prefix, char id[RUN_ID_TEXT])
 {

@@ -1,21 +1,23 @@
-/* ledger: one SQLite file that remembers every run. Writers of one host share it: each write transaction takes an flock beside
- * the file (FILE-lock), then BEGIN IMMEDIATE. Every connection sets wal_autocheckpoint = 0 and NO_CKPT_ON_CLOSE; the WAL is
- * checkpointed only under that lock. On a network file system a shared ledger is refused with advice.
+/* ledger: one SQLite file that remembers every run. Writers of one host share it: each write transaction takes an flock
+ * beside the file (FILE-lock), then BEGIN IMMEDIATE. Every connection sets wal_autocheckpoint = 0 and NO_CKPT_ON_CLOSE;
+ * the WAL is checkpointed only under that lock. On a network file system a shared ledger is refused with advice.
  *
  * Identities. config: SHA-256 of its canonical text. run: (config, replicate); its id is the first 16 hex digits of
- * SHA-256("CONFIGHASH:REPLICATE"), so equal cells of two sweeps, and of two ledgers, are one run. evaluator: SHA-256 of its
- * canonical text. blob: SHA-256 of its bytes.
+ * SHA-256("CONFIGHASH:REPLICATE"), so equal cells of two sweeps, and of two ledgers, are one run. evaluator: SHA-256 of
+ * its canonical text. blob: SHA-256 of its bytes.
  *
- * Run states:  pending -> running -> done | failed | diverged | interrupted ; blocked (a parent failed or diverged).
- * interrupted, failed, blocked and stale running go back to pending by ledger_run_reset. "running" is true only while somebody
- * holds the flock on RUNDIR/lock: ledger_run_alive.
+ * Run states: pending -> running -> done | failed | diverged | interrupted ; blocked (a parent failed or diverged).
+ * interrupted, failed, blocked and stale running go back to pending by ledger_run_reset. "running" is true only while
+ * somebody holds the flock on RUNDIR/lock: ledger_run_alive.
  *
- * Views (stable, documented where they are made, db/0001.sql; the text is in the file too: SELECT sql FROM sqlite_schema): v_run,
- * v_eval, v_metric, v_param, v_trial, v_sweep, v_evaluator, v_control, v_artifact, v_provenance, v_segment, v_checkpoint.
+ * Views (stable, documented where they are made, db/0001.sql; the text is in the file too: SELECT sql FROM
+ * sqlite_schema): v_run, v_eval, v_metric, v_param, v_trial, v_sweep, v_evaluator, v_control, v_artifact, v_provenance,
+ * v_segment, v_checkpoint.
  *
- * A handle belongs to one thread at a time and does not cross a fork (fork and exec is fine). Writes are durable when they return, except points and progress,
- * which survive the death of the program but perhaps not that of the machine. After a full disk the handle goes on working once there
- * is space. All text is copied; output text is the caller's (mem_free).
+ * A handle belongs to one thread at a time and does not cross a fork (fork and exec is fine). Writes are durable when
+ * they return, except points and progress, which survive the death of the program but perhaps not that of the machine.
+ * After a full disk the handle goes on working once there is space. All text is copied; output text is the caller's
+ * (mem_free).
  */
 #ifndef DB_LEDGER_H
 #define DB_LEDGER_H
@@ -26,8 +28,8 @@ enum { RUN_ID_TEXT = 17 };
 struct ledger;
 
 enum ledger_mode { LEDGER_READ, LEDGER_WRITE, LEDGER_CREATE };
-/* LEDGER_CREATE makes and migrates; LEDGER_WRITE migrates an existing one. ERR_FORMAT: not a ledger; ERR_NEWER: by a newer
- * version; ERR_IO: unwritable place, with advice; ERR_NOT_FOUND: no such file. */
+/* LEDGER_CREATE makes and migrates; LEDGER_WRITE migrates an existing one. ERR_FORMAT: not a ledger; ERR_NEWER: by a
+ * newer version; ERR_IO: unwritable place, with advice; ERR_NOT_FOUND: no such file. */
 err_t ledger_open(struct ledger **l, const char *path, enum ledger_mode mode) MUST_USE;
 void ledger_close(struct ledger *l); /* NULL is fine */
 const char *ledger_path(const struct ledger *l);
@@ -35,12 +37,13 @@ const char *ledger_library(void); /* SQLite's version, for doctor and provenance
 /* "P.runs/ID" for a ledger P.db. mem_free the result. */
 char *ledger_run_dir(const struct ledger *l, const char *run_id);
 
-/* Groups writes: one lock, one transaction. Calls below start one of their own if none is open. Nesting is a broken promise. */
+/* Groups writes: one lock, one transaction. Calls below start one of their own if none is open. Nesting is a broken
+ * promise. */
 err_t ledger_begin(struct ledger *l) MUST_USE;
 err_t ledger_commit(struct ledger *l) MUST_USE;
 void ledger_rollback(struct ledger *l);
 
-/* ---- what is written before the first step ------------------------------------------------------------------------ */
+/* ---- what is written before the first step ----------------------------------------------------------------------- */
 
 err_t ledger_put_blob(struct ledger *l, const void *data, size_t n, const char *mime, char sha[SHA256_TEXT]) MUST_USE;
 err_t ledger_get_blob(struct ledger *l, const char *sha, char **data, size_t *n) MUST_USE;
@@ -81,11 +84,11 @@ struct ledger_trial {
 };
 err_t ledger_put_trial(struct ledger *l,
                        const struct ledger_trial *t) MUST_USE; /* upsert by (sweep, cell, replicate) */
-/* Trials of a sweep that are no longer in the script are hidden (kept): those from ordinal count on; others are hidden when a trial of
- * another cell takes their ordinal. Putting a trial again shows it again. */
+/* Trials of a sweep that are no longer in the script are hidden (kept): those from ordinal count on; others are hidden
+ * when a trial of another cell takes their ordinal. Putting a trial again shows it again. */
 err_t ledger_hide_trials_after(struct ledger *l, int64_t sweep, int count) MUST_USE;
 
-/* ---- a run's life ---------------------------------------------------------------------------------------------------- */
+/* ---- a run's life ------------------------------------------------------------------------------------------------ */
 
 enum run_status { RUN_PENDING, RUN_RUNNING, RUN_DONE, RUN_FAILED, RUN_DIVERGED, RUN_INTERRUPTED, RUN_BLOCKED };
 const char *run_status_name(enum run_status s);
@@ -101,17 +104,18 @@ struct
 };
 err_t ledger_get_run(struct ledger *l, const char *id, struct ledger_run *out) MUST_USE;
 void ledger_run_done(struct ledger_run *r);
-/* Full id from a unique prefix, or "@-1" style: the newest. ERR_NOT_FOUND, ERR_USAGE if ambiguous (lists candidates). */
+/* Full id from a unique prefix, or "@-1" style: the newest. ERR_NOT_FOUND, ERR_USAGE if ambiguous (lists candidates).
+ */
 err_t ledger_resolve_run(struct ledger *l, const char *prefix, char id[RUN_ID_TEXT]) MUST_USE;
 err_t ledger_get_config(struct ledger *l, const char *hash, char **canon) MUST_USE; /* mem_free */
 err_t ledger_get_param(struct ledger *l, const char *config_hash, const char *key, char **text) MUST_USE;
 
-/* Holds the flock on RUNDIR/lock for the life of the run; *fd must stay open (it is close-on-exec). ERR_STALE if another process holds
- * it. Lock first, then claim, with the same handle. */
+/* Holds the flock on RUNDIR/lock for the life of the run; *fd must stay open (it is close-on-exec). ERR_STALE if
+ * another process holds it. Lock first, then claim, with the same handle. */
 err_t ledger_run_lock(struct ledger *l, const char *id, int *fd) MUST_USE;
 bool ledger_run_alive(struct ledger *l, const char *id);
-/* Takes the run: pending/interrupted/failed/stale running -> running with a new fencing token. *token = 0 if somebody else has it, or if
- * it is done, diverged or blocked. ERR_FAILED without ledger_run_lock. */
+/* Takes the run: pending/interrupted/failed/stale running -> running with a new fencing token. *token = 0 if somebody
+ * else has it, or if it is done, diverged or blocked. ERR_FAILED without ledger_run_lock. */
 struct ledger_claim {
     const char *device;
     int threads; /* kept from the first attempt: the row's value wins and is returned */
@@ -119,8 +123,8 @@ struct ledger_claim {
     int64_t pid;
 };
 err_t ledger_claim(struct ledger *l, const char *id, struct ledger_claim *c, int64_t *token) MUST_USE;
-/* A new attempt of this process: from_step is the checkpoint it starts from. Metric points after from_step of earlier segments are
- * hidden, not dropped. */
+/* A new attempt of this process: from_step is the checkpoint it starts from. Metric points after from_step of earlier
+ * segments are hidden, not dropped. */
 err_t ledger_segment(struct ledger *l, const char *id, int64_t token, int64_t from_step) MUST_USE;
 /* How far the attempt in progress is, for `ls` and in case it vanishes: then this much stays counted. */
 struct ledger_progress {
@@ -146,15 +150,15 @@ struct ledger_outcome {
 };
 /* ERR_STALE if token is not the run's current one: nothing is changed. */
 err_t ledger_finish(struct ledger *l, const char *id, int64_t token, const struct ledger_outcome *o) MUST_USE;
-/* The scheduler's word on a worker that vanished: if it is "running" but nobody holds its lock, marks it failed (signal is a crash:
- * SIGSEGV, SIGABRT, ...) or interrupted (any other, or 0 for unknown). */
+/* The scheduler's word on a worker that vanished: if it is "running" but nobody holds its lock, marks it failed (signal
+ * is a crash: SIGSEGV, SIGABRT, ...) or interrupted (any other, or 0 for unknown). */
 err_t ledger_reap(struct ledger *l, const char *id, int signal, bool *was_stale) MUST_USE;
 /* -> pending. ERR_USAGE for done and diverged (outcomes), ERR_STALE for one that is alive. */
 err_t ledger_run_reset(struct ledger *l, const char *id) MUST_USE;
 /* Pending and interrupted descendants, of any depth, become blocked. */
 err_t ledger_block_children(struct ledger *l, const char *parent, const char *reason) MUST_USE;
 
-/* ---- numbers ----------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 struct ledger_point {
     const char *key;

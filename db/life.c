@@ -1,8 +1,10 @@
-/* life: how a run changes its state. Two things keep two processes from training one run. The flock on RUNDIR/lock: whoever holds it
- * is alive, whatever the table says, and the kernel drops it at death. The fencing token: every claim takes a new one, and whoever
- * writes with an old one is refused, so a process that was believed dead cannot overwrite its successor.
+/* life: how a run changes its state. Two things keep two processes from training one run. The flock on RUNDIR/lock:
+ * whoever holds it is alive, whatever the table says, and the kernel drops it at death. The fencing token: every claim
+ * takes a new one, and whoever writes with an old one is refused, so a process that was believed dead cannot overwrite
+ * its successor.
  *
- *   pending, interrupted, failed, running-but-dead --claim--> running --finish--> done | failed | diverged | interrupted
+ *   pending, interrupted, failed, running-but-dead --claim--> running
+ *   running --finish--> done | failed | diverged | interrupted
  *   running-but-dead --reap--> interrupted (killed from outside) | failed (crashed)
  *   pending, interrupted --block_children--> blocked
  *   interrupted, failed, blocked, running-but-dead --reset--> pending
@@ -19,7 +21,7 @@
 
 #include "db/db.h"
 
-/* ---- who lives ----------------------------------------------------------------------------------------------------------- */
+/* ---- who lives --------------------------------------------------------------------------------------------------- */
 
 static char *lock_name(const struct ledger *l, const char *id)
 {
@@ -99,7 +101,7 @@ bool ledger_run_alive(struct ledger *l, const char *id)
     return alive;
 }
 
-/* ---- claim ----------------------------------------------------------------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------------------------------------------------- */
 
 static err_t claim(struct ledger *l, const char *id, struct ledger_claim *c, int64_t *token)
 {
@@ -184,7 +186,7 @@ err_t ledger_progress(struct ledger *l, const char *id, int64_t token, const str
     return tx_leave(l, own, put_progress(l, id, token, p));
 }
 
-/* ---- what a run leaves behind ---------------------------------------------------------------------------------------------- */
+/* ---- what a run leaves behind ------------------------------------------------------------------------------------ */
 
 static err_t put_provenance(struct ledger *l, const char *id, const char *key, const char *value)
 {
@@ -225,7 +227,7 @@ err_t ledger_checkpoint_note(struct ledger *l, const char *id, int64_t token, in
     return tx_leave(l, own, put_checkpoint(l, id, token, step, file, sha, keep));
 }
 
-/* ---- ends --------------------------------------------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
 
 static err_t finish(struct ledger *l, const char *id, int64_t token, const struct ledger_outcome *o)
 {

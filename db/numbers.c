@@ -4,7 +4,7 @@
 
 #include "db/db.h"
 
-/* ---- points ---------------------------------------------------------------------------------------------------------------- */
+/* ---- points ------------------------------------------------------------------------------------------------------ */
 
 /* Keys met in one batch. Not kept for longer: a key that was new goes away if its transaction does. */
 struct key_cache {
@@ -66,7 +66,7 @@ err_t ledger_points(struct ledger *l, const char *id, int64_t token, const struc
     return tx_leave(l, own, put_points(l, id, token, p, n));
 }
 
-/* ---- evaluations ------------------------------------------------------------------------------------------------------------ */
+/* ---- evaluations ------------------------------------------------------------------------------------------------- */
 
 static err_t evaluator_row(struct ledger *l, const struct ledger_eval *e, int64_t *n)
 {
@@ -116,7 +116,7 @@ bool ledger_has_eval(struct ledger *l, const char *run_id, int64_t step, const c
     return has(err, found);
 }
 
-/* ---- controls ----------------------------------------------------------------------------------------------------------------- */
+/* ---- controls ---------------------------------------------------------------------------------------------------- */
 
 static err_t put_control(struct ledger *l, const char *dataset, const char *name, const struct ledger_eval *e)
 {
@@ -149,7 +149,7 @@ bool ledger_has_control(struct ledger *l, const char *dataset, const char *name,
     return has(err, found);
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------------------------------------- */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 static err_t put_artifact(struct ledger *l, const char *run_id, const char *role, const char *sha)
 {

@@ -1,6 +1,7 @@
-/* open: how a ledger is opened, locked and migrated. The invariant: nobody writes, creates, migrates or checkpoints without the
- * flock on FILE-lock. It is fair (the kernel wakes waiters about in order, where SQLite's own busy handler starves some), the kernel
- * drops it when its holder dies, and it keeps checkpoints and writers apart, which SQLite before 3.51.3 needs. */
+/* open: how a ledger is opened, locked and migrated. The invariant: nobody writes, creates, migrates or checkpoints
+ * without the flock on FILE-lock. It is fair (the kernel wakes waiters about in order, where SQLite's own busy handler
+ * starves some), the kernel drops it when its holder dies, and it keeps checkpoints and writers apart, which SQLite
+ * before 3.51.3 needs. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,7 @@
 
 enum { APPLICATION_ID = 0x45435431, BUSY_MS = 60000, CHECKPOINT_FRAMES = 1000, TRUNCATE_FRAMES = 16000 };
 
-/* ---- the lock --------------------------------------------------------------------------------------------------------- */
+/* ---- the lock ---------------------------------------------------------------------------------------------------- */
 
 static err_t lock_open(struct ledger *l)
 {
@@ -31,9 +32,9 @@ static bool lock_is_current(struct ledger *l)
     return !fstat(l->lock_fd, &a) && !stat(l->lock_path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/* A turnstile before the lock: one waiter stands in it until it has the lock, so whoever has just let go of the lock cannot take it
- * again past the others, which on a busy machine it otherwise would before they wake. An open-file lock on a byte of the same file;
- * only fairness depends on it, so a failure does not matter. */
+/* A turnstile before the lock: one waiter stands in it until it has the lock, so whoever has just let go of the lock
+ * cannot take it again past the others, which on a busy machine it otherwise would before they wake. An open-file lock
+ * on a byte of the same file; only fairness depends on it, so a failure does not matter. */
 static void turnstile(struct ledger *l, short type)
 {
     struct flock f = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
@@ -73,7 +74,7 @@ void lock_drop(struct ledger *l)
     if (l->lock_fd >= 0) flock(l->lock_fd, LOCK_UN);
 }
 
-/* ---- what the path is --------------------------------------------------------------------------------------------------- */
+/* ---- what the path is -------------------------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t magic;
@@ -142,7 +143,7 @@ static err_t sniff(struct ledger *l, bool *fresh, bool *wal)
     return ERR_OK;
 }
 
-/* ---- the connection ------------------------------------------------------------------------------------------------------ */
+/* ---- the connection ---------------------------------------------------------------------------------------------- */
 
 static int note_wal(void *ctx, sqlite3 *db, const char *name, int frames)
 {
@@ -267,8 +268,8 @@ static err_t open_write(struct ledger *l)
     return ERR_OK;
 }
 
-/* A ledger on a read-only medium: SQLite cannot make the shared memory that a WAL database needs. If no write-ahead log is left
- * beside it, the file is complete and can be read as a constant. */
+/* A ledger on a read-only medium: SQLite cannot make the shared memory that a WAL database needs. If no write-ahead log
+ * is left beside it, the file is complete and can be read as a constant. */
 static bool is_constant(const char *path)
 {
     char *dir = dir_of(path), *wal = mem_printf("%s-wal", path);
@@ -327,8 +328,8 @@ err_t ledger_open(struct ledger **out, const char *path, enum ledger_mode mode)
     return err;
 }
 
-/* The last writer to leave folds the log into the file, under the lock, so that a finished ledger is one file. (SQLite does not if the
- * file was deleted or replaced: the log of the other one lies under the same name.) */
+/* The last writer to leave folds the log into the file, under the lock, so that a finished ledger is one file. (SQLite
+ * does not if the file was deleted or replaced: the log of the other one lies under the same name.) */
 void ledger_close(struct ledger *l)
 {
     if (!l) return;
@@ -364,7 +365,7 @@ char *ledger_run_dir(const struct ledger *l, const char *run_id)
     return mem_printf("%.*s.runs/%s", (int)n, l->path, run_id);
 }
 
-/* ---- transactions -------------------------------------------------------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------------------------------------------------ */
 
 /* A deleted file would take our records and show them to nobody. */
 static err_t still_there(struct ledger *l)
@@ -394,7 +395,8 @@ static err_t tx_begin(struct ledger *l, bool durable)
     return err;
 }
 
-/* Checkpoints whenever the log has grown by another CHECKPOINT_FRAMES (4 MB), so a long reader costs no checkpoint per commit. */
+/* Checkpoints whenever the log has grown by another CHECKPOINT_FRAMES (4 MB), so a long reader costs no checkpoint per
+ * commit. */
 static void keep_wal_short(struct ledger *l)
 {
     if (l->wal_frames < CHECKPOINT_FRAMES) l->next_checkpoint = CHECKPOINT_FRAMES;

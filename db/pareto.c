@@ -1,5 +1,6 @@
-/* pareto: which rows nobody beats. For two objectives: sort by the first, then walk once with the best second seen so far; a row is on
- * the front if it improves it strictly, or equals a row that did. In SQL it is an eponymous virtual table, pareto(query, dir...). */
+/* pareto: which rows nobody beats. For two objectives: sort by the first, then walk once with the best second seen so
+ * far; a row is on the front if it improves it strictly, or equals a row that did. In SQL it is an eponymous virtual
+ * table, pareto(query, dir...). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +80,7 @@ void pareto_front(int n, int k, const double *obj, const bool *minimise, bool *o
     mem_free(p);
 }
 
-/* ---- pareto(query, dir...) --------------------------------------------------------------------------------------------------- */
+/* ---- pareto(query, dir...) --------------------------------------------------------------------------------------- */
 
 enum { MAX_OBJ = 4, COL_KEY = 0, COL_OBJ = 1, COL_BY = 1 + MAX_OBJ, COL_QUERY, COL_DIR, NARGS = 1 + MAX_OBJ };
 

@@ -1,5 +1,6 @@
-/* query: rows out of the ledger. The user's SQL runs on the same connection as ours, and cannot write for four reasons, each of which
- * would do: an authoriser that allows reading only, query_only, a check of the prepared statement, and one statement a call. */
+/* query: rows out of the ledger. The user's SQL runs on the same connection as ours, and cannot write for four reasons,
+ * each of which would do: an authoriser that allows reading only, query_only, a check of the prepared statement, and
+ * one statement a call. */
 #include "db/query.h"
 
 #include <ctype.h>
@@ -115,7 +116,7 @@ err_t query(struct ledger *l, struct table *out, const char *sql, const char *fm
     return err;
 }
 
-/* ---- the user's SQL -------------------------------------------------------------------------------------------------------- */
+/* ---- the user's SQL ---------------------------------------------------------------------------------------------- */
 
 /* Pragmas that only look, and those that set something when given a value (allowed without one). */
 static const char *const looks[] = {"table_info",      "table_xinfo",     "table_list",       "index_list",

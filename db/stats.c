@@ -1,5 +1,6 @@
-/* stats: means and Student-t intervals over a handful of replicates. The quantile inverts the incomplete beta function by Newton's
- * method kept inside a bracket; both tails are computed without cancellation, so it is good at t near 0 and far out alike. */
+/* stats: means and Student-t intervals over a handful of replicates. The quantile inverts the incomplete beta function
+ * by Newton's method kept inside a bracket; both tails are computed without cancellation, so it is good at t near 0 and
+ * far out alike. */
 #include "db/stats.h"
 
 #include <float.h>
@@ -28,7 +29,7 @@ double stat_sd(const double *x, int n)
     return sqrt(fmax(0, square - bias * bias / n) / (n - 1));
 }
 
-/* ---- Student's t ------------------------------------------------------------------------------------------------------------- */
+/* ---- Student's t ------------------------------------------------------------------------------------------------- */
 
 /* ln Gamma(a + 1/2) - ln Gamma(a); for large a by its series, since the difference of two lgamma loses all digits. */
 static double lgamma_half(double a)
@@ -112,7 +113,8 @@ static double t_solve(double inside, double outside, double df)
     return t;
 }
 
-/* The same for the normal distribution. erf for the middle, the logarithm of erfc for the tail, where it is nearly a parabola. */
+/* The same for the normal distribution. erf for the middle, the logarithm of erfc for the tail, where it is nearly a
+ * parabola. */
 static double z_solve(double inside, double outside)
 {
     double z = outside < inside ? sqrt(-2 * log(outside)) : inside * sqrt(M_PI / 2);
@@ -128,8 +130,8 @@ static double z_solve(double inside, double outside)
     return z;
 }
 
-/* Many degrees of freedom: the continued fraction would lose df * 1e-16, while Fisher's expansion around the normal quantile is exact
- * (Abramowitz and Stegun, 26.7.5). */
+/* Many degrees of freedom: the continued fraction would lose df * 1e-16, while Fisher's expansion around the normal
+ * quantile is exact (Abramowitz and Stegun, 26.7.5). */
 static double t_large_df(double z, double n)
 {
     double y = z * z;
@@ -149,7 +151,7 @@ double stat_t_quantile(double p, double df)
     return p < 0.5 ? -t : t;
 }
 
-/* ---- intervals --------------------------------------------------------------------------------------------------------------- */
+/* ---- intervals --------------------------------------------------------------------------------------------------- */
 
 struct interval stat_interval(const double *x, int n, double level)
 {

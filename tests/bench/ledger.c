@@ -1,4 +1,5 @@
-/* Points a second that one process writes into a ledger, in batches of 1000, each a transaction. Usage: ledger FILE [BATCHES]. */
+/* Points a second that one process writes into a ledger, in batches of 1000, each a transaction. Usage: ledger FILE
+ * [BATCHES]. */
 #include <stdlib.h>
 #include <unistd.h>
 

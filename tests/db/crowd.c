@@ -1,4 +1,5 @@
-/* Many processes on one ledger: creation at the same instant, fair writing, claims that happen once, and death in mid-sentence. */
+/* Many processes on one ledger: creation at the same instant, fair writing, claims that happen once, and death in
+ * mid-sentence. */
 #include "tests/db/lab.h"
 
 #include <sys/mman.h>
@@ -60,8 +61,8 @@ static void thirty_two_create_at_the_same_instant(void **state)
     ledger_close(l);
 }
 
-/* Eight processes log as fast as they can for a second, on a machine that is busy with other things too: no error, nobody starves, every
- * acknowledged point is there. */
+/* Eight processes log as fast as they can for a second, on a machine that is busy with other things too: no error,
+ * nobody starves, every acknowledged point is there. */
 static void eight_write_fairly(void **state)
 {
     (void)state;
@@ -231,7 +232,8 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
     munmap(board, sizeof *board);
 }
 
-/* A reader that stays open does not stop writers, sees one state, and the log does not grow without bound once it is gone. */
+/* A reader that stays open does not stop writers, sees one state, and the log does not grow without bound once it is
+ * gone. */
 static void the_log_is_kept_short(void **state)
 {
     (void)state;

@@ -278,7 +278,8 @@ static void log_steps(struct ledger *l, const char *id, int64_t token, int64_t f
     }
 }
 
-/* Logged to 500, resumed from the checkpoint of 400: the curve goes 400 (first), 410 ... (second); the tail is hidden, not gone. */
+/* Logged to 500, resumed from the checkpoint of 400: the curve goes 400 (first), 410 ... (second); the tail is hidden,
+ * not gone. */
 static void a_resume_hides_the_abandoned_tail(void **state)
 {
     (void)state;

@@ -224,7 +224,8 @@ static void limit_file_size(rlim_t bytes)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
 }
 
-/* The disk fills in the middle of logging: a clear error, everything before it intact, and the same handle goes on once there is room. */
+/* The disk fills in the middle of logging: a clear error, everything before it intact, and the same handle goes on once
+ * there is room. */
 static void a_full_disk(void **state)
 {
     (void)state;
