@@ -183,7 +183,8 @@ CREATE TABLE checkpoint (
 -- ---- views ----------------------------------------------------------------------------------------------------------
 
 CREATE VIEW v_run(run, sweep, cell, replicate, status, config_hash, flops_executed, flops_nominal, flops_ancestors,
-                  flops_total, units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, device) AS
+                  flops_total, units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason,
+                  seed, threads, device) AS
 -- One row a run. sweep and cell: of the sweep declared last that has it (v_trial lists all). status: pending, running,
 -- done, failed, diverged, interrupted, blocked. FLOPs are 2 per multiply-accumulate: executed adds all attempts,
 -- nominal is images x 3F (edm) or 4F (ect), ancestors is what the chain of parents executed, total = executed +
