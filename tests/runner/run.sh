@@ -114,6 +114,9 @@ exits "eval adds values" 0 "$ECT" eval "$id" --samples 66 --metrics fd_pixel --n
 is "its row" "$(q "SELECT count(*) FROM v_eval WHERE samples = 66")" 1
 exits "fid needs its extractor" 6 "$ECT" eval "$id" --metrics fid
 exits "fd_dinov2 needs its extractor" 6 "$ECT" eval "$id" --metrics fd_dinov2
+exits "one cell by one evaluator" 0 "$ECT" eval "$id" --sampler heun --nfe 3 --samples 70 --metrics fd_pixel
+exits "another cell by another" 0 "$ECT" eval "$other" --sampler heun --nfe 3 --samples 71 --metrics fd_pixel
+exits "pareto refuses to compare them" 2 "$ECT" pareto --min flops_total --min fd_pixel@heun3 --sweep tiny
 exits "unknown metric" 2 "$ECT" eval "$id" --metrics fd_pixl
 has "nearest metric" "fd_pixel"
 exits "a run without a sweep" 0 "$ECT" train digits-edm --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=ect --set eval.samples=64
