@@ -143,7 +143,9 @@ static void print_rows(const struct row *rows, int n, int jobs, const struct tex
     }
     printf("left to train: %sFLOPs, ", human_count(a, flops));
     if (isnan(seconds)) printf("time unknown (no finished run of this network on this machine yet)");
-    else printf("about %s of work, %d at once: %s", human_seconds(b, seconds), jobs, human_seconds(c, seconds / jobs));
+    else
+        printf("about %s of training, %d at once: %s; evaluations not counted", human_seconds(b, seconds), jobs,
+               human_seconds(c, seconds / jobs));
     printf(", %s of checkpoints\n%s", human_bytes(d, bytes), text_str(warnings));
 }
 

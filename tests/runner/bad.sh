@@ -78,6 +78,10 @@ exits "a ledger that is not one" 1 "$ECT" ls --ledger text.db
 has "is named" "text.db"
 is "and left alone" "$(cat text.db)" "this is a text"
 exits "the same for run" 1 "$ECT" run tiny.lua --ledger text.db
+cp ect.db newer.db
+printf '\0\0\003\350' | dd of=newer.db bs=1 seek=60 conv=notrunc 2> /dev/null # SQLite's user_version: 1000
+exits "a ledger of a newer version" 1 "$ECT" ls --ledger newer.db
+has "is said" "newer"
 exits "a place that cannot be written" 1 "$ECT" run tiny.lua --ledger /proc/nowhere/x.db
 has "is named" "/proc/nowhere"
 
