@@ -7,13 +7,13 @@
 
 /* What a design function may depend on: counters only, so that resume is exact. Shown to scripts as the table s. */
 struct design_state {
-    int64_t step;      /* optimiser steps done before this one */
-    int64_t nimg;      /* training images seen before this step */
-    int batch;         /* global batch */
-    int64_t iters;     /* total steps of the run */
-    double progress;   /* step / iters */
-    int stage;         /* from stage(s) */
-    double N;          /* discretised methods: number of grid points, else 0 */
+    int64_t step;    /* optimiser steps done before this one */
+    int64_t nimg;    /* training images seen before this step */
+    int batch;       /* global batch */
+    int64_t iters;   /* total steps of the run */
+    double progress; /* step / iters */
+    int stage;       /* from stage(s) */
+    double N;        /* discretised methods: number of grid points, else 0 */
     double sigma_data;
 };
 

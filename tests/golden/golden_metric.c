@@ -37,7 +37,7 @@ struct side {
 
 static bool side_open(struct side *s, struct part *p, const json_t *c, int which)
 {
-    char key[8];
+    char key[16];
     snprintf(key, sizeof key, "x%d", which + 1);
     const char *name = json_string_value(json_object_get(c, key));
     const json_t *off = json_object_get(c, "off"), *mul = json_object_get(c, "mul");
