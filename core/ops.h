@@ -34,6 +34,7 @@ struct precond {
     struct node *coeffs;         /* {batch,1,1,4}: c_skip, c_out, c_in, c_noise */
 };
 struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data);
-struct node *op_precond_out(struct graph *g, struct node *x, struct node *f, struct precond pc); /* c_skip x + c_out F */
+struct node *op_precond_out(struct graph *g, struct node *x, struct node *f,
+                            struct precond pc); /* c_skip x + c_out F */
 
 #endif

@@ -51,7 +51,7 @@ $found"
 found=$(files '*.c' '*.h' '*.lua' '*.sh' '*.md' '*.sql' Makefile | grep -v '^tests/lint.sh$' | xargs -r grep -nE '/work/|ffast-math' | grep -v 'never -ffast-math')
 [ -z "$found" ] || complain "paths of one machine, or -ffast-math:
 $found"
-found=$(files '*.c' '*.h' '*.lua' '*.sh' '*.sql' Makefile | xargs -r grep -nE ' +$|	' | grep -vE '^Makefile:|^tests/golden/')
+found=$(files '*.c' '*.h' '*.lua' '*.sh' '*.sql' Makefile | xargs -r grep -nE " +\$|$(printf '\t')" | grep -vE '^Makefile:|^tests/golden/')
 [ -z "$found" ] || complain "trailing blanks or tabs:
 $(printf '%s\n' "$found" | head -20)"
 

@@ -38,7 +38,8 @@
 #define assert_near(a, b, tol)                                                                                         \
     do {                                                                                                               \
         double a_ = (a), b_ = (b), t_ = (tol);                                                                         \
-        if (!(fabs(a_ - b_) <= t_)) fail_msg("%s = %.17g, %s = %.17g: differ by %.3g > %.3g", #a, a_, #b, b_, fabs(a_ - b_), t_); \
+        if (!(fabs(a_ - b_) <= t_))                                                                                    \
+            fail_msg("%s = %.17g, %s = %.17g: differ by %.3g > %.3g", #a, a_, #b, b_, fabs(a_ - b_), t_);              \
     } while (0)
 #define assert_has(text, part)                                                                                         \
     do {                                                                                                               \
