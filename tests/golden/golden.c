@@ -86,6 +86,11 @@ static double error_in_bounds(double got, double want, double bound)
     return diff <= bound * 1e6 ? diff / bound : INFINITY; /* NaN too */
 }
 
+static bool is_outside(double error) /* in bounds; NaN was made infinite */
+{
+    return error > 1;
+}
+
 struct bounds { /* of value i: all + each |want_i| */
     double all, each;
 };
@@ -109,12 +114,12 @@ static void compare(struct part *p, const char *kind, const char *what, const do
     p->tensors++;
     p->values += (long)n;
     if (worst > p->worst) p->worst = worst;
-    if (worst > 1)
+    if (is_outside(worst))
         part_fail(p, "%s[%zu] = %.9g instead of %.9g, bound %.3g", what, at, got[at], want[at], bound_of(b, want[at]));
     if (!p->f->g->perturb || !n) return;
     size_t victim = n / 2;
     double bound = bound_of(b, want[victim]), off = bound > 0 ? 3 * bound : 1;
-    bool caught = error_in_bounds(got[victim] + off, want[victim], bound) > 1;
+    bool caught = is_outside(error_in_bounds(got[victim] + off, want[victim], bound));
     struct golden_kind *k = kind_of(p->f->g, kind);
     k->caught += caught;
     k->missed += !caught;
