@@ -437,6 +437,58 @@ static void diverges_by_gradient(void **state)
     assert_true(isfinite(logged("loss", 8)));
 }
 
+/* Nineteen bad steps in a row are not twenty. */
+static void bad_gradients_with_relief(void **state)
+{
+    (void)state;
+    assert_ok(spec_set(&spec, "iters", "60"));
+    assert_ok(spec_set(&spec, "metric", "l2"));
+    assert_ok(spec_set(&spec, "p", "0"));
+    toy.lr = 0;
+    toy.r_ratio = 0.5;
+    toy.weight = 1e42;
+    toy.relief = 20;
+    assert_ok(train_run(&config, &result));
+    assert_true(result.bad_grads > 0);
+}
+
+/* At a huge noise level the untrained denoiser gives nearly 0, so a step's loss is ||y||^2 and tells which image it was: every epoch
+ * is the whole data set, in an order of its own. */
+static void epochs_visit_every_image(void **state)
+{
+    (void)state;
+    int order[2][50];
+    config.ckpt_dir = NULL;
+    assert_ok(spec_set(&spec, "target", "edm"));
+    assert_ok(spec_set(&spec, "batch", "1"));
+    assert_ok(spec_set(&spec, "iters", "100"));
+    assert_ok(spec_set(&spec, "log.every", "1"));
+    toy.lr = 0;
+    toy.weight = 1;
+    toy.t_value = 1e4;
+    assert_ok(train_run(&config, &result));
+    for (int step = 0; step < 100; step++) {
+        double loss = logged("loss", step + 1), nearest = INFINITY;
+        for (int i = 0; i < 50; i++) {
+            double norm = 0;
+            for (int e = 0; e < 64; e++) norm += pow(data->pixels[i * 64 + e] / 127.5 - 1, 2);
+            if (fabs(norm - loss) >= nearest) continue;
+            nearest = fabs(norm - loss);
+            order[step / 50][step % 50] = i;
+        }
+        assert_true(nearest < 0.02);
+    }
+    int seen[2][50] = {{0}}, in_place = 0, same = 0;
+    for (int i = 0; i < 50; i++) {
+        seen[0][order[0][i]]++;
+        seen[1][order[1][i]]++;
+        in_place += order[0][i] == i;
+        same += order[0][i] == order[1][i];
+    }
+    for (int i = 0; i < 50; i++) assert_true(seen[0][i] == 1 && seen[1][i] == 1);
+    assert_true(in_place < 15 && same < 15);
+}
+
 static void bad_design_functions(void **state)
 {
     (void)state;
@@ -519,6 +571,8 @@ int main(void)
         cmocka_unit_test_setup(stops_on_request, setup),
         cmocka_unit_test_setup(diverges_by_loss, setup),
         cmocka_unit_test_setup(diverges_by_gradient, setup),
+        cmocka_unit_test_setup(bad_gradients_with_relief, setup),
+        cmocka_unit_test_setup(epochs_visit_every_image, setup),
         cmocka_unit_test_setup(bad_design_functions, setup),
         cmocka_unit_test_setup(bad_settings, setup),
     };

@@ -11,6 +11,7 @@ struct toy {                             /* the design's settings, changed by a 
     double lr, dropout, weight, t_value; /* weight 0: 1 / (t - r); t_value 0: drawn */
     double r_ratio;                      /* < 0: the stage schedule; else r = r_ratio t */
     int stages;
+    int relief; /* > 0: every so many steps the weight is 1 all the same */
 };
 
 static inline err_t toy_stage(void *ctx, const struct design_state *s, int *stage)
@@ -37,8 +38,8 @@ static inline err_t toy_mapping(void *ctx, const struct design_state *s, int n, 
 static inline err_t toy_weight(void *ctx, const struct design_state *s, int n, const double *t, const double *r,
                                double *w)
 {
-    (void)s;
-    double fixed = ((struct toy *)ctx)->weight;
+    const struct toy *toy = ctx;
+    double fixed = toy->relief && s->step % toy->relief == 0 ? 1 : toy->weight;
     for (int i = 0; i < n; i++) w[i] = fixed > 0 ? fixed : 1 / (t[i] - r[i]);
     return ERR_OK;
 }
@@ -87,7 +88,7 @@ static inline struct dataset *toy_data(void)
     d->pixels = mem_alloc(50 * 64);
     d->labels = mem_array(50, sizeof(int32_t));
     for (int i = 0; i < 50 * 64; i++) {
-        d->pixels[i] = (uint8_t)(127.5 + 100 * sin(0.37 * i + (double)(i / 64)));
+        d->pixels[i] = (uint8_t)(127.5 + (40 + 1.6 * (i / 64)) * sin(0.37 * i + (double)(i / 64)));
         double x = d->pixels[i] / 127.5 - 1;
         sum += x * x;
     }
