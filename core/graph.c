@@ -79,6 +79,15 @@ int node_channels(const struct node *n)
     return n->c;
 }
 
+size_t graph_node_floats(const struct graph *g, const char *name)
+{
+    for (int i = 0; i < g->ninputs; i++)
+        if (!strcmp(g->inputs[i].name, name)) return node_per(g->inputs[i].node);
+    for (int i = 0; i < g->noutputs; i++)
+        if (!strcmp(g->outputs[i].name, name)) return node_per(g->outputs[i].node);
+    return 0;
+}
+
 /* ---- parameters ------------------------------------------------------------------------------------------------------ */
 
 static struct node *param_append(struct graph *g, const char *name, int ndim, const int *dims)

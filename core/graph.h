@@ -32,6 +32,7 @@ struct node *graph_input(struct graph *g, const char *name, int h, int w, int c)
 struct node *graph_input_optional(struct graph *g, const char *name, int h, int w, int c);
 void graph_output(struct graph *g, const char *name, struct node *n);
 int node_channels(const struct node *n);
+size_t graph_node_floats(const struct graph *g, const char *name); /* of one sample of an input or output; 0: none */
 
 /* How a parameter starts. Values are drawn per parameter from the counter RNG_INIT, so they depend on seed and order only. */
 enum init_kind { INIT_ZERO, INIT_ONE, INIT_XAVIER_UNIFORM, INIT_KAIMING_UNIFORM, INIT_KAIMING_NORMAL, INIT_NORMAL };
@@ -95,7 +96,10 @@ err_t program_new(struct program **p, struct graph *g, const struct kernels *k, 
                   const struct program_opts *o) MUST_USE;
 void program_free(struct program *p);
 
-/* Where to write inputs, read outputs, write output gradients, read input gradients: device pointers, fixed for life. */
+/* Where to write inputs, read outputs, write output gradients, read input gradients: device pointers, fixed for life. Inputs
+ * and output gradients belong to the caller: zero at first, never written to by a program. Outputs and input gradients last
+ * until the next forward. NULL: no such name, an output that was not compiled, a gradient that does not flow (to sigma; to
+ * inputs in GRAD_PARAMS). */
 float *program_input(struct program *p, const char *name);
 float *program_output(struct program *p, const char *name);
 float *program_output_grad(struct program *p, const char *name);

@@ -1,5 +1,5 @@
 /* graph_compile: a graph at one batch size becomes a program. The graph's node list is the schedule; time runs 0..T-1 forward, T is
- * when the caller writes output gradients, and op number k runs backward at 2T - k. Every tensor is an interval of that time, and two
+ * when the caller has the outputs, and op number k runs backward at 2T - k. Every tensor is an interval of that time, and two
  * tensors may share memory only if their intervals are disjoint: that is the whole memory plan. */
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +22,7 @@ struct program {
     struct inst *insts;
     int ninsts;
     int *value, *grad;      /* tensor of each node's value and gradient, or NONE */
+    int *seed;              /* tensor of an output's gradient that the caller writes: only read here */
     bool *keep, *needs;     /* node is part of the program; its gradient is wanted and arrives */
     int *users;             /* number of uses inside the program */
     int (*temp)[OP_INPUTS]; /* tensor that takes a gradient to be added afterwards, for ops that cannot add */
@@ -167,9 +168,9 @@ static void plan_gradients(struct program *p)
         const struct node *n = s->n;
         int now = backward_time(p, k);
         if (!s->train) continue;
-        if (is_output(p, n) && p->grad[n->id] == NONE) {
-            p->grad[n->id] = tensor_new(p, floats_of(p, n), p->ninsts, now);
-            written[n->id] = true;
+        if (is_output(p, n)) {
+            p->seed[n->id] = tensor_new(p, floats_of(p, n), 0, end_time(p));
+            if (p->grad[n->id] == NONE) p->grad[n->id] = p->seed[n->id]; /* nobody else's gradient joins it */
         }
         tensor_lives(p, p->grad[n->id], now);
         for (int i = 0; i < n->nin; i++) {
@@ -180,13 +181,7 @@ static void plan_gradients(struct program *p)
                           !is_output(p, a) && !p->o.unplanned;
             if (passes) {
                 p->grad[a->id] = p->grad[n->id];
-            } else if (p->grad[a->id] == NONE) {
-                p->grad[a->id] = tensor_new(p, floats_of(p, a), now, now);
-                if (is_output(p, a)) { /* its own seed is there before */
-                    tensor_lives(p, p->grad[a->id], p->ninsts);
-                    written[a->id] = true;
-                }
-            }
+            } else if (p->grad[a->id] == NONE) p->grad[a->id] = tensor_new(p, floats_of(p, a), now, now);
             tensor_lives(p, p->grad[a->id], now);
             if (a->kind == NODE_INPUT) tensor_lives(p, p->grad[a->id], end_time(p));
             s->add[i] = written[a->id];
@@ -261,7 +256,7 @@ static void point(struct program *p, const int *saved)
         for (int i = 0; i < n->nin; i++) {
             if (!n->in[i] || n->in[i]->param >= 0) continue;
             s->in[i] = at(p, p->value[n->in[i]->id]);
-            if (!s->train || !flows_to(p, n, i)) continue;
+            if (!s->wants[i]) continue;
             s->din[i] = at(p, p->temp[k][i] != NONE ? p->temp[k][i] : p->grad[n->in[i]->id]);
             if (p->temp[k][i] != NONE) s->add[i] = false; /* the program adds afterwards */
         }
@@ -275,10 +270,11 @@ static void program_alloc(struct program *p)
     size_t n = (size_t)p->graph->nnodes;
     p->value = mem_array(n, sizeof *p->value);
     p->grad = mem_array(n, sizeof *p->grad);
+    p->seed = mem_array(n, sizeof *p->seed);
     p->keep = mem_array(n, sizeof *p->keep);
     p->needs = mem_array(n, sizeof *p->needs);
     p->users = mem_array(n, sizeof *p->users);
-    for (size_t i = 0; i < n; i++) p->value[i] = p->grad[i] = NONE;
+    for (size_t i = 0; i < n; i++) p->value[i] = p->grad[i] = p->seed[i] = NONE;
 }
 
 static err_t make_insts(struct program *p)
@@ -298,7 +294,9 @@ static err_t make_insts(struct program *p)
                            .batch = p->o.batch,
                            .train = p->needs[id],
                            .eval_form = p->o.eval_form};
-        assert(!s->train || n->op->backward);
+        for (int i = 0; i < n->nin; i++) s->wants[i] = s->train && flows_to(p, n, i);
+        if (s->train && !n->op->backward)
+            return fail(ERR_USAGE, "op %s has no gradient: compile this graph without one (GRAD_NONE)", n->op->name);
     }
     for (k = 0; k < p->ninsts; k++) {
         struct inst *s = &p->insts[k];
@@ -355,6 +353,7 @@ void program_free(struct program *p)
     mem_free(p->tensors);
     mem_free(p->value);
     mem_free(p->grad);
+    mem_free(p->seed);
     mem_free(p->keep);
     mem_free(p->needs);
     mem_free(p->users);
@@ -377,13 +376,13 @@ float *program_input(struct program *p, const char *name)
 float *program_output(struct program *p, const char *name)
 {
     const struct node *n = named(p->graph->outputs, p->graph->noutputs, name);
-    return n ? at(p, p->value[n->id]) : NULL;
+    return n && is_output(p, n) ? at(p, p->value[n->id]) : NULL;
 }
 
 float *program_output_grad(struct program *p, const char *name)
 {
     const struct node *n = named(p->graph->outputs, p->graph->noutputs, name);
-    return n && is_output(p, n) ? at(p, p->grad[n->id]) : NULL;
+    return n && is_output(p, n) ? at(p, p->seed[n->id]) : NULL;
 }
 
 float *program_input_grad(struct program *p, const char *name)
@@ -439,7 +438,11 @@ void program_backward(struct program *p, struct params *w, const struct run_ctx 
         if (!s->train) continue;
         for (int i = 0; i < s->n->nin; i++)
             if (s->n->in[i] && s->n->in[i]->kind == NODE_PARAM)
-                s->din[i] = flows_to(p, s->n, i) ? grad + node_param(s->n->in[i])->offset : NULL;
+                s->din[i] = s->wants[i] ? grad + node_param(s->n->in[i])->offset : NULL;
+        if (p->seed[s->n->id] != p->grad[s->n->id] && p->seed[s->n->id] != NONE) {
+            float *sum = at(p, p->grad[s->n->id]);
+            p->k->add_scaled(p->dev, sum, at(p, p->seed[s->n->id]), 1, sum, floats_of(p, s->n));
+        }
         s->n->op->backward(s, c);
         for (int i = 0; i < s->n->nin; i++)
             if (p->temp[k][i] != NONE) {

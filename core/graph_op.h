@@ -56,6 +56,7 @@ struct inst {
     const float *in[OP_INPUTS]; /* values; parameters point into the parameter set */
     float *out;
     float *din[OP_INPUTS]; /* where gradients of inputs go; NULL: not wanted. Parameters: always added to */
+    bool wants[OP_INPUTS]; /* a gradient goes to input i; known when the op is planned */
     bool add[OP_INPUTS];   /* add to din[i] */
     const float *dout;
     float *saved, *ws; /* kept from forward to backward; scratch of one call */

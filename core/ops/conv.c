@@ -32,8 +32,8 @@ static err_t conv_plan(struct inst *i)
                                  .s = w->dims[3],
                                  .stride = 1,
                                  .pad = w->dims[2] / 2,
-                                 .bwd_data = i->train,
-                                 .bwd_weight = i->train};
+                                 .bwd_data = i->wants[X],
+                                 .bwd_weight = i->wants[W]};
     TRY(i->k->conv_new(i->dev, &s->desc, &s->conv));
     i->ws_floats = (i->k->conv_workspace_bytes(s->conv) + sizeof(float) - 1) / sizeof(float);
     return ERR_OK;

@@ -1,4 +1,4 @@
-/* mean_pool: y[n, c] = mean of x over pixels. For frozen feature extractors; it has no backward. */
+/* mean_pool: y[n, c] = mean of x over pixels. For frozen feature extractors; it has no backward yet, and a compile that needs one says so. */
 #include "core/graph_op.h"
 #include "core/ops.h"
 
@@ -8,7 +8,7 @@ static void pool_forward(struct inst *i, const struct run_ctx *c)
     i->k->mean_pool(i->dev, i->in[0], i->out, i->batch, node_hw(i->n->in[0]), i->n->c);
 }
 
-static const struct op pool_op = {.name = "mean_pool", .no_grad = 1, .forward = pool_forward};
+static const struct op pool_op = {.name = "mean_pool", .forward = pool_forward};
 
 struct node *op_mean_pool(struct graph *g, struct node *x)
 {
