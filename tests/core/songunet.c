@@ -1,0 +1,330 @@
+/* SongUNet beside the published vectors (tests/core/golden.sh): configurations that cannot be built, conditions, dropout, independence of
+ * samples, memory and allocation on the demo's network, and its gradient in one direction against differences. */
+#include "core/nets.h"
+#include "core/rng.h"
+#include "tests/test.h"
+
+static const struct kernels *k;
+static struct kdev *dev;
+
+static int open_device(void **s)
+{
+    (void)s;
+    return kernels_find("cpu", &k) || k->open(&dev, "cpu", 2);
+}
+static int close_device(void **s)
+{
+    (void)s;
+    k->close(dev);
+    return 0;
+}
+
+/* A small network with every part: two levels, attention at both, labels, augmentation. */
+static const struct net_config small = {.family = "songunet",
+                                        .resolution = 8,
+                                        .in_channels = 2,
+                                        .label_dim = 3,
+                                        .augment_dim = 9,
+                                        .width = 8,
+                                        .mult = {1, 2},
+                                        .nmult = 2,
+                                        .blocks = 1,
+                                        .attn = {8, 4},
+                                        .nattn = 2,
+                                        .emb_mult = 4,
+                                        .noise_mult = 1,
+                                        .sigma_data = 0.5};
+
+enum { PER = 8 * 8 * 2 };
+struct net {
+    struct graph *g;
+    struct params *w;
+    struct program *p;
+    int batch;
+};
+
+static double uniform(uint32_t stream, uint32_t e)
+{
+    return 2 * rng_uniform(&(struct rng){.seed = 6, .purpose = RNG_TEST}, stream, e) - 1;
+}
+
+/* random: every weight well away from its near-zero start, so that all parts of the network matter */
+static void net_open(struct net *n, const struct net_config *c, const struct program_opts *o, bool random)
+{
+    *n = (struct net){.g = graph_new(), .batch = o->batch};
+    assert_ok(net_build(n->g, c));
+    assert_ok(params_new(&n->w, n->g, k, dev));
+    params_init(n->w, 1);
+    for (int i = 0; random && i < graph_nparams(n->g); i++) {
+        const struct param_info *p = graph_param_info(n->g, i);
+        if (p->buffer) continue;
+        float *v = mem_array(p->count, sizeof *v);
+        double scale = p->ndim > 1 ? sqrt(3.0 / p->init.fan_in) : 0.3, shift = p->init.kind == INIT_ONE;
+        for (size_t e = 0; e < p->count; e++) v[e] = (float)(shift + scale * uniform(50 + (uint32_t)i, (uint32_t)e));
+        params_set(n->w, i, v);
+        mem_free(v);
+    }
+    assert_ok(program_new(&n->p, n->g, k, dev, o));
+    float *x = program_input(n->p, "x"), *sigma = program_input(n->p, "sigma");
+    for (int i = 0; i < o->batch; i++) {
+        sigma[i] = (float)exp(2 * uniform(1, (uint32_t)i));
+        for (int e = 0; e < PER && c == &small; e++) x[i * PER + e] = (float)uniform(2, (uint32_t)(i * PER + e));
+    }
+}
+
+static void net_close(struct net *n)
+{
+    program_free(n->p);
+    params_free(n->w);
+    graph_free(n->g);
+}
+
+static float *forward(struct net *n, const struct run_ctx *c, const char *name)
+{
+    size_t count = (size_t)n->batch * graph_node_floats(n->g, name);
+    float *copy = mem_array(count, sizeof *copy);
+    program_forward(n->p, n->w, c);
+    memcpy(copy, program_output(n->p, name), count * sizeof *copy);
+    return copy;
+}
+
+static double distance(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)a[i] - b[i]));
+    return most;
+}
+
+static void bad_configurations(void **s)
+{
+    (void)s;
+    struct net_config c;
+#define REFUSED(part, ...)                                                                                             \
+    do {                                                                                                               \
+        struct graph *g = graph_new();                                                                                 \
+        c = small;                                                                                                     \
+        __VA_ARGS__;                                                                                                   \
+        assert_err(ERR_USAGE, net_build(g, &c));                                                                       \
+        assert_has(err_text(), part);                                                                                  \
+        graph_free(g);                                                                                                 \
+    } while (0)
+    REFUSED("did you mean songunet", strcpy(c.family, "songunett"));
+    REFUSED("halved", c.resolution = 9);
+    REFUSED("halved", c.nmult = 5; c.mult[2] = c.mult[3] = c.mult[4] = 1);
+    REFUSED("net.mult", c.nmult = 0);
+    REFUSED("net.mult", c.nmult = NET_LEVELS + 1);
+    REFUSED("net.width", c.width = 2);
+    REFUSED("net.width", c.width = 11);
+    REFUSED("groups", c.width = 18);
+    REFUSED("net.width", c.mult[1] = 0);
+    REFUSED("net.blocks", c.blocks = 0);
+    REFUSED("sigma_data", c.sigma_data = 0);
+}
+
+/* A label matters; no label is a row of zeros, which is what an input holds before anyone writes to it. Likewise augmentation. */
+static void conditions(void **s)
+{
+    (void)s;
+    enum { B = 2 };
+    struct net n;
+    static const char *const names[] = {"labels", "augment"};
+    net_open(&n, &small, &(struct program_opts){.batch = B}, true);
+    float *plain = forward(&n, &(struct run_ctx){0}, "D");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        float *in = program_input(n.p, names[i]);
+        in[1] = 1; /* of the first sample */
+        float *given = forward(&n, &(struct run_ctx){0}, "D");
+        assert_true(distance(plain, given, PER) > 1e-3);
+        assert_memory_equal(plain + PER, given + PER, PER * sizeof(float));
+        mem_free(given);
+        in[1] = 0;
+        given = forward(&n, &(struct run_ctx){0}, "D");
+        assert_memory_equal(plain, given, B * PER * sizeof(float));
+        mem_free(given);
+    }
+    mem_free(plain);
+    net_close(&n);
+}
+
+/* Equal counters give equal masks, in programs of either kind; another step gives others; probability 0 is no dropout. */
+static void dropout(void **s)
+{
+    (void)s;
+    enum { B = 2 };
+    struct net n, t;
+    net_open(&n, &small, &(struct program_opts){.batch = B, .grad = GRAD_PARAMS}, true);
+    net_open(&t, &small, &(struct program_opts){.batch = B}, true);
+    struct run_ctx c = {.dropout = 0.3f, .drop = {.seed = 1, .step = 5, .purpose = RNG_DROPOUT}};
+    float *a = forward(&n, &c, "D"), *b = forward(&t, &c, "D");
+    assert_memory_equal(a, b, B * PER * sizeof(float));
+    mem_free(b);
+    c.drop.step = 6;
+    b = forward(&t, &c, "D");
+    assert_true(distance(a, b, B * PER) > 1e-3);
+    mem_free(b);
+    c.dropout = 0;
+    b = forward(&t, &c, "D");
+    c.drop.step = 5;
+    float *d = forward(&n, &c, "D");
+    assert_memory_equal(b, d, B * PER * sizeof(float));
+    assert_true(distance(a, b, B * PER) > 1e-3);
+    mem_free(a);
+    mem_free(b);
+    mem_free(d);
+    net_close(&n);
+    net_close(&t);
+}
+
+/* A sample's result is its own: alone, or in a batch with the counter of its place in the global batch. */
+static void samples_are_independent(void **s)
+{
+    (void)s;
+    enum { B = 5, AT = 3 };
+    struct net n, one;
+    net_open(&n, &small, &(struct program_opts){.batch = B}, true);
+    net_open(&one, &small, &(struct program_opts){.batch = 1}, true);
+    struct run_ctx c = {.dropout = 0.3f, .drop = {.seed = 1, .step = 5, .purpose = RNG_DROPOUT}};
+    float *all = forward(&n, &c, "D");
+    memcpy(program_input(one.p, "x"), program_input(n.p, "x") + AT * PER, PER * sizeof(float));
+    memcpy(program_input(one.p, "sigma"), program_input(n.p, "sigma") + AT, sizeof(float));
+    c.drop.sample0 = AT;
+    float *alone = forward(&one, &c, "D");
+    assert_true(distance(all + AT * PER, alone, PER) < 1e-5);
+    mem_free(all);
+    mem_free(alone);
+    net_close(&n);
+    net_close(&one);
+}
+
+/* A fresh network is nearly c_skip x: its last layer starts near zero. The evaluation form shifts sigma by 0.003 in c_skip. */
+static void preconditioning(void **s)
+{
+    (void)s;
+    enum { B = 4 };
+    for (int shifted = 0; shifted < 2; shifted++) {
+        struct net n;
+        net_open(&n, &small, &(struct program_opts){.batch = B, .eval_form = shifted}, false);
+        float *x = program_input(n.p, "x"), *sigma = program_input(n.p, "sigma");
+        for (int i = 0; i < B; i++) sigma[i] = (float[]){0.003f, 0.01f, 0.5f, 80}[i];
+        float *d = forward(&n, &(struct run_ctx){0}, "D");
+        for (int i = 0; i < B; i++) {
+            double at = sigma[i] - (shifted ? (double)0.003f : 0), skip = 0.25 / (at * at + 0.25);
+            for (int e = 0; e < PER; e++) assert_near(d[i * PER + e], skip * x[i * PER + e], 3e-5 * fmin(1, at) + 1e-7);
+        }
+        mem_free(d);
+        net_close(&n);
+    }
+}
+
+/* Initial scales of the published configuration, by layer. */
+static void initial_scales(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *name;
+        double scale;
+    } want[] = {{"model.map_layer0.weight", 1},
+                {"model.enc.8x8_conv.weight", 1},
+                {"model.enc.8x8_block0.conv0.weight", 1},
+                {"model.enc.8x8_block0.conv1.weight", 1e-5},
+                {"model.enc.8x8_block0.affine.weight", 1},
+                {"model.enc.8x8_block0.qkv.weight", 0.4472135955},
+                {"model.enc.8x8_block0.proj.weight", 1e-5},
+                {"model.enc.4x4_down.skip.weight", 1},
+                {"model.dec.8x8_aux_conv.weight", 1e-5}};
+    struct net n;
+    net_open(&n, &small, &(struct program_opts){.batch = 1}, false);
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        const struct param_info *p = graph_param_named(n.g, want[i].name);
+        if (!p) fail_msg("no parameter %s", want[i].name);
+        double area = p->ndim == 4 ? p->dims[2] * p->dims[3] : 1, most = 0;
+        double bound = want[i].scale * sqrt(6 / ((p->dims[0] + p->dims[1]) * area));
+        const float *v = params_arena(n.w) + p->offset;
+        for (size_t e = 0; e < p->count; e++) most = fmax(most, fabs(v[e]));
+        if (!(most <= bound * 1.000001 && most > 0.9 * bound))
+            fail_msg("%s: largest initial weight %.3g, bound %.3g", want[i].name, most, bound);
+    }
+    for (int i = 0; i < graph_nparams(n.g); i++) {
+        const struct param_info *p = graph_param_info(n.g, i);
+        if (p->buffer || p->ndim != 1) continue;
+        bool gain = strstr(p->name, "norm") && strstr(p->name, ".weight");
+        for (size_t e = 0; e < p->count; e++) assert_true(params_arena(n.w)[p->offset + e] == gain);
+    }
+    net_close(&n);
+}
+
+/* With dropout on: sum(u * D) along a random direction of all parameters at once. */
+static void whole_gradient(void **s)
+{
+    (void)s;
+    enum { B = 3 };
+    struct net n;
+    net_open(&n, &small, &(struct program_opts){.batch = B, .grad = GRAD_ALL, .only = "D"}, true);
+    struct run_ctx c = {.dropout = 0.2f, .drop = {.seed = 1, .step = 5, .purpose = RNG_DROPOUT}};
+    size_t floats = graph_arena_floats(n.g);
+    float *grad = mem_array(floats, sizeof *grad), *w = params_arena(n.w), *start = mem_array(floats, sizeof *start);
+    float *dir = mem_array(floats, sizeof *dir), *u = program_output_grad(n.p, "D");
+    for (uint32_t i = 0; i < 3 * B; i++) program_input(n.p, "labels")[i] = i % 4 == 1;
+    for (uint32_t i = 0; i < 9 * B; i++) program_input(n.p, "augment")[i] = (float)uniform(5, i);
+    for (uint32_t i = 0; i < B * PER; i++) u[i] = (float)uniform(3, i);
+    memcpy(start, w, floats * sizeof *w);
+    program_forward(n.p, n.w, &c);
+    program_backward(n.p, n.w, &c, grad);
+    for (int round = 0; round < 4; round++) {
+        double got = 0, gg = 0, d[2];
+        for (uint32_t i = 0; i < floats; i++) dir[i] = (float)uniform(9 + (uint32_t)round, i);
+        for (size_t i = 0; i < floats; i++) got += (double)grad[i] * dir[i], gg += (double)grad[i] * grad[i];
+        for (int j = 0; j < 2; j++) {
+            double h = j ? 2e-3 : 1e-3, side[2] = {0};
+            for (int t = 0; t < 2; t++) {
+                for (size_t i = 0; i < floats; i++) w[i] = (float)(start[i] + (t ? h : -h) * dir[i]);
+                params_changed(n.w);
+                program_forward(n.p, n.w, &c);
+                for (int i = 0; i < B * PER; i++) side[t] += (double)u[i] * program_output(n.p, "D")[i];
+            }
+            d[j] = (side[1] - side[0]) / (2 * h);
+        }
+        assert_near(got, (4 * d[0] - d[1]) / 3, 2e-3 * sqrt(gg) + 1e-3);
+    }
+    mem_free(grad);
+    mem_free(start);
+    mem_free(dir);
+    net_close(&n);
+}
+
+/* The demo's network: no allocation in a pass, memory near what backward must keep, and far less for sampling. */
+static void demo_network(void **s)
+{
+    (void)s;
+    struct net train, sample;
+    struct program_stats st, ss;
+    const struct net_config *c = &net_preset_find("digits")->config;
+    net_open(&train, c, &(struct program_opts){.batch = 4, .grad = GRAD_PARAMS, .only = "D"}, true);
+    net_open(&sample, c, &(struct program_opts){.batch = 4, .only = "D"}, true);
+    struct run_ctx run = {.dropout = 0.1f};
+    float *grad = mem_array(graph_arena_floats(train.g), sizeof *grad);
+    for (int i = 0; i < 3; i++) {
+        uint64_t before = mem_count();
+        program_forward(train.p, train.w, &run);
+        program_forward(sample.p, sample.w, &run);
+        program_backward(train.p, train.w, &run, grad);
+        params_changed(train.w);
+        if (i) assert_int_equal(mem_count(), before);
+    }
+    program_stats(train.p, &st);
+    program_stats(sample.p, &ss);
+    assert_true(st.saved_bytes > 0 && st.arena_bytes < st.saved_bytes * 5 / 4);
+    assert_true(ss.arena_bytes < st.arena_bytes / 4);
+    mem_free(grad);
+    net_close(&train);
+    net_close(&sample);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_configurations),      cmocka_unit_test(conditions),      cmocka_unit_test(dropout),
+        cmocka_unit_test(samples_are_independent), cmocka_unit_test(preconditioning), cmocka_unit_test(initial_scales),
+        cmocka_unit_test(whole_gradient),          cmocka_unit_test(demo_network)};
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
