@@ -350,6 +350,39 @@ static void attention_values(void **s)
     k->close(dev);
 }
 
+/* Two dropout ops of one network drop different elements; without dropout they agree. */
+static void masks_differ_by_layer(void **s)
+{
+    (void)s;
+    const struct kernels *k;
+    struct kdev *dev;
+    struct params *w;
+    struct program *p;
+    int c = 8;
+    assert_ok(kernels_find("cpu", &k));
+    assert_ok(k->open(&dev, "cpu", 1));
+    struct graph *g = graph_new();
+    struct node *x = graph_input(g, "x", 4, 4, c), *gamma = weight(g, "gamma", 1, &c), *beta = weight(g, "beta", 1, &c);
+    struct norm_opts o = {.groups = 2, .eps = 1e-6, .dropout = true};
+    graph_output(g, "a", op_group_norm(g, x, gamma, beta, o));
+    graph_output(g, "b", op_group_norm(g, x, gamma, beta, o));
+    assert_ok(params_new(&w, g, k, dev));
+    params_init(w, 1);
+    assert_ok(program_new(&p, g, k, dev, &(struct program_opts){.batch = BATCH}));
+    size_t n = BATCH * graph_node_floats(g, "a");
+    for (size_t i = 0; i < n; i++) program_input(p, "x")[i] = (float)uniform(1, (uint32_t)i);
+    program_forward(p, w, &(struct run_ctx){.dropout = 0.5f, .drop = {.purpose = RNG_DROPOUT}});
+    size_t only_one = 0;
+    for (size_t i = 0; i < n; i++) only_one += (program_output(p, "a")[i] == 0) != (program_output(p, "b")[i] == 0);
+    assert_in_range(only_one, n / 3, n * 2 / 3);
+    program_forward(p, w, &(struct run_ctx){0});
+    assert_memory_equal(program_output(p, "a"), program_output(p, "b"), n * sizeof(float));
+    program_free(p);
+    params_free(w);
+    graph_free(g);
+    k->close(dev);
+}
+
 /* Operators without a backward refuse to be compiled with one, rather than leave out a gradient. */
 static void no_backward(void **s)
 {
@@ -373,6 +406,7 @@ static void no_backward(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_portable), cmocka_unit_test(gradients_cpu),
-                                       cmocka_unit_test(attention_values), cmocka_unit_test(no_backward)};
+                                       cmocka_unit_test(attention_values), cmocka_unit_test(no_backward),
+                                       cmocka_unit_test(masks_differ_by_layer)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
