@@ -6,6 +6,8 @@
  * Bounds other than 20 f32_vs_f64 max|out64|, and why:
  *   F, c_noise, D_t, D_r, moments    stored in float32 only: 20 times the floor of the nearest tensor that has both, or of a float
  *   loss of a network                a sum: the bound of D times the root of the summed squared weights (errors of random sign)
+ *   a loss that float32 makes 0      20 roundings of c times the weight: sqrt(S + c^2) - c has lost S
+ *   no published gradient            of a layer whose input was not given: ours must be 0
  *   t, r, noise levels               20 float roundings of each value: stricter than the rule, which would let small levels be wrong
  *   decays, learning rates           double on both sides: 1e-12 of each value
  *   samples without a float64 twin   the largest noise floor among the file's cases that have one
