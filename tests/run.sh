@@ -20,14 +20,16 @@ for t in "$@"; do
     CMOCKA_MESSAGE_OUTPUT=TAP $cmd > "$log" 2>&1 < /dev/null
     rc=$?
     # a test killed by the sanitizer or a signal must not look like "fewer tests"
-    p=$(grep -c '^ok ' "$log"); f=$(grep -c '^not ok ' "$log"); s=$(grep -c '^ok .*# SKIP' "$log")
+    # cmocka writes "not ok N # SKIP name" for what it skipped
+    p=$(grep -c '^ok ' "$log"); s=$(grep -cE '^(not )?ok .*# SKIP' "$log")
+    f=$(grep '^not ok ' "$log" | grep -cv '^not ok [0-9]* # SKIP')
     [ $rc -ne 0 ] && [ "$f" -eq 0 ] && f=1
-    [ "$p" -eq 0 ] && [ "$f" -eq 0 ] && f=1
+    [ "$p" -eq 0 ] && [ "$f" -eq 0 ] && [ "$s" -eq 0 ] && f=1
     passed=$((passed + p)); failed=$((failed + f))
     note=; [ "$s" -gt 0 ] && note=" ($s skipped)"
     printf '%-28s %4d ok %3d failed  %3ds%s\n' "$t" "$p" "$f" $(($(date +%s) - start)) "$note"
     if [ "$f" -gt 0 ]; then bad="$bad $t"; grep -v '^ok ' "$log" | tail -60 | sed 's/^/    /'; fi
-    grep '# SKIP' "$log" | sed 's/^/    /'
+    grep '# SKIP' "$log" | sed -E 's/^(not )?ok [0-9]* */    /; s/^# /    /'
 done
 [ -n "$bad" ] && echo "failed:$bad"
 echo "$passed passed, $failed failed"
