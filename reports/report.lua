@@ -178,11 +178,14 @@ function report.sweep(name)
     return s
 end
 
+local function quoted(word) return word:find "[^%w_./,:=+-]" and ("'%s'"):format(word:gsub("'", "'\\''")) or word end
+
 -- The command that fills what is missing.
 function Sweep:command()
-    local c = { "ect run", self.script }
-    if report.ledger ~= "ect.db" then c[#c + 1] = "--ledger " .. report.ledger end
-    for set in (self.sets or ""):gmatch "[^\n]+" do c[#c + 1] = "--set " .. set end
+    local recipe = self.script:match "^recipe:(.*)$"
+    local c = { recipe and "ect train" or "ect run", quoted(recipe or self.script) }
+    if report.ledger ~= "ect.db" then c[#c + 1] = "--ledger " .. quoted(report.ledger) end
+    for set in (self.sets or ""):gmatch "[^\n]+" do c[#c + 1] = "--set " .. quoted(set) end
     return table.concat(c, " ")
 end
 
@@ -208,7 +211,8 @@ end
 local function finite(v) return v and v == v and v ~= math.huge and v ~= -math.huge end
 report.finite = finite
 
--- One row and column: values by replicate, the mean of the finite ones, evaluators seen, and what is absent.
+-- One row and column: values by replicate, the mean of the finite ones, evaluators seen, and what is absent. A value that the script never asked for
+-- is not absent: the same command would not fill it.
 local function measure(s, row, column)
     local m = { values = {}, runs = {}, list = {}, evaluators = {}, n = 0, of = 0, absent = 0 }
     for k = 1, s.replicates do
@@ -230,7 +234,9 @@ local function measure(s, row, column)
             m.runs[#m.runs + 1] = run.run
             m.list[#m.list + 1] = v or 0 / 0
             if finite(v) then m.values[k], m.n = v, m.n + 1 end
-            if not seen and run.status ~= "diverged" then m.absent = m.absent + 1 end
+            local asked = seen or column.field or not run.declared.evals or declared_eval(run.declared, column)
+            if not asked then m.unasked = true
+            elseif not seen and run.status ~= "diverged" then m.absent = m.absent + 1 end
             if seen and not finite(v) then m.nonfinite = true end
         end
     end
@@ -397,6 +403,7 @@ local function value_cell(s, row, j, column, vs, bold, notes)
     elseif m.n == 0 then
         if m.absent > 0 then cell.missing = s:command()
         elseif m.nonfinite then cell.text = "NaN"
+        elseif m.unasked then cell.text = "–"
         else cell.text = "diverged" end
     else
         cell.mean, cell.bold = m.mean, column.metric and bold[row] or false
@@ -555,6 +562,7 @@ function Sweep:explain(t)
                     any.interval, any.bold = any.interval or c.lo ~= nil, any.bold or c.bold == true
                     any.missing = any.missing or c.missing ~= nil
                 elseif c == "●" then any.front = true end
+                if type(c) == "table" and c.text == "–" then any.unasked = true end
             end
         end
     end
@@ -568,6 +576,7 @@ function Sweep:explain(t)
     if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
     if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end
     if any.front then text[#text + 1] = "●: on the Pareto front of the means." end
+    if any.unasked then text[#text + 1] = "–: the script asks for no such evaluation." end
     if any.missing then text[#text + 1] = ("Missing values are filled by: %s"):format(self:command()) end
     return table.concat(text, " ")
 end

@@ -74,8 +74,8 @@ err_t args_parse(struct args *a, const struct command *cmd, int argc, char **arg
     }
     if (a->npos < cmd->min_pos) return fail(ERR_USAGE, "usage: ect %s %s", cmd->name, cmd->args);
     if (cmd->max_pos >= 0 && a->npos > cmd->max_pos)
-        return fail(ERR_USAGE, "%s: unexpected argument %s (usage: ect %s %s)", cmd->name, a->pos[cmd->max_pos],
-                    cmd->name, cmd->args);
+        return fail(ERR_USAGE, "%s: unexpected argument %s (usage: ect %s%s%s)", cmd->name, a->pos[cmd->max_pos],
+                    cmd->name, *cmd->args ? " " : "", cmd->args);
     return ERR_OK;
 }
 
@@ -136,7 +136,8 @@ err_t args_open_ledger(const struct args *a, enum ledger_mode mode, struct ledge
 
 void command_help(const struct command *c, struct text *out)
 {
-    text_addf(out, "usage: ect %s %s%s\n\n%s\n", c->name, c->args, c->opts ? " [options]" : "", c->help);
+    text_addf(out, "usage: ect %s%s%s%s\n\n%s\n", c->name, *c->args ? " " : "", c->args, c->opts ? " [options]" : "",
+              c->help);
     if (c->more) text_addf(out, "\n%s\n", c->more);
     if (!c->opts) return;
     text_add(out, "\noptions:\n");

@@ -131,7 +131,7 @@ static void print_flops(const char *name, const struct net_config *c, const stru
     printf("parameters %15zu\n", params);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (rows[i].v > 0) printf("%-10s %15.0f  %5.2f %%\n", rows[i].kind, rows[i].v, 100 * rows[i].v / total);
-    printf("%-10s %15.0f  = %sFLOPs for one image, one forward pass (2 per multiply-accumulate)\n", "total", total,
+    printf("%-10s %15.0f  = %s FLOPs for one image, one forward pass (2 per multiply-accumulate)\n", "total", total,
            human_count(h, total));
     printf("%-10s %15.0f\n", "", total - f->resample);
     printf("           (the second number leaves out resampling filters)\n");

@@ -5,13 +5,13 @@
 #include "runner/runner.h"
 
 static const char list_sql[] =
-    "SELECT run, sweep, cell, replicate AS rep, status, CASE WHEN step < iters THEN step || '/' || iters ELSE '' || "
-    "step END AS step,"
+    "SELECT run, sweep, cell, replicate AS rep, status,"
+    " CASE WHEN step < iters THEN step || '/' || iters ELSE '' || step END AS step,"
     " (SELECT value FROM v_metric m WHERE m.run = r.run AND m.key = 'loss' ORDER BY m.step DESC LIMIT 1) AS loss,"
-    " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END || "
-    "nfe || '=' ||"
-    "   printf('%.3g', value) AS x FROM v_eval e WHERE e.run = r.run AND e.step = r.iters ORDER BY metric DESC, "
-    "sampler, nfe LIMIT 2))"
+    " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END"
+    "   || nfe || '=' || CASE WHEN value IS NULL THEN 'nan' ELSE printf('%.3g', value) END AS x, max(samples)"
+    "   FROM v_eval e WHERE e.run = r.run AND e.step = r.iters GROUP BY metric, sampler, nfe"
+    "   ORDER BY metric DESC, sampler, nfe LIMIT 2))"
     "   AS metrics, started"
     " FROM v_run r WHERE (?1 IS NULL OR sweep = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY started DESC, sweep, "
     "cell, replicate"
@@ -54,5 +54,11 @@ static const struct opt ls_opts[] = {
     OPT_LEDGER,
     OPT_JSON,
     OPT_END};
-const struct command cmd_ls = {
-    .name = "ls", .args = "", .help = "runs, their state and first numbers", .opts = ls_opts, .run = ls_run};
+const struct command cmd_ls = {.name = "ls",
+                               .args = "",
+                               .help = "runs, their state and first numbers",
+                               .opts = ls_opts,
+                               .more = "Metrics: of the evaluation with the most samples. Runs without a sweep are no "
+                                       "longer declared by their script:\n"
+                                       "another --set took their place. `ect show RUN` has their settings.",
+                               .run = ls_run};

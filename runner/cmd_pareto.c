@@ -98,7 +98,8 @@ static err_t list_points(struct front *f)
     bool by_nfe = f->by && !strcmp(f->by, "nfe");
     if (by_nfe)
         TRY(query(f->l, &t,
-                  "SELECT t.cell, e.sampler || e.nfe AS grp FROM v_trial t JOIN v_run r ON r.run = t.run JOIN v_eval e "
+                  "SELECT t.cell, CASE e.sampler WHEN 'ect' THEN '' ELSE e.sampler END || e.nfe AS grp FROM v_trial t "
+                  "JOIN v_run r ON r.run = t.run JOIN v_eval e "
                   "ON e.run = r.run"
                   " AND e.step = r.iters WHERE t.sweep_id = ? AND r.status = 'done' GROUP BY t.cell, e.sampler, e.nfe"
                   " ORDER BY min(t.ordinal), e.sampler, e.nfe",
@@ -141,9 +142,9 @@ static err_t eval_value(struct front *f, const struct objective *o, struct point
     char sampler[24];
     int nfe = o->nfe;
     snprintf(sampler, sizeof sampler, "%s", o->sampler);
-    if (!nfe) { /* the group is SAMPLER and NFE */
+    if (!nfe) { /* the group is NFE after a sampler that is not ect */
         size_t n = strcspn(p->group, "0123456789");
-        snprintf(sampler, sizeof sampler, "%.*s", (int)n, p->group);
+        if (n) snprintf(sampler, sizeof sampler, "%.*s", (int)n, p->group);
         nfe = atoi(p->group + n);
     }
     TRY(query(f->l, &t,

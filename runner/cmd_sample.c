@@ -41,6 +41,19 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && !strcmp(s + n - m, end);
 }
 
+/* A directory may have any name if it exists; a new one with an ending is more likely a mistaken file. */
+static err_t check_out(const char *out)
+{
+    const char *base = out && strrchr(out, '/') ? strrchr(out, '/') + 1 : out;
+    struct stat st;
+    if (!out || ends_with(out, ".npz") || ends_with(out, ".png") || (stat(out, &st) == 0 && S_ISDIR(st.st_mode)))
+        return ERR_OK;
+    if (!*out) return fail(ERR_USAGE, "--out: an empty name");
+    if (*base && strchr(base + 1, '.'))
+        return fail(ERR_USAGE, "--out %s: a file ends in .npz or .png, the name of a new directory has no dot", out);
+    return ERR_OK;
+}
+
 static err_t write_images(const char *out, const uint8_t *px, const uint32_t *seeds, int n, const struct dataset *d)
 {
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
@@ -88,8 +101,8 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
     }
     if (!err) err = write_images(made, px, seeds, n, d);
     if (!err)
-        printf("wrote %s: %d images of run %s, %s with %d evaluations, weights %s\n", made, n, s->row.id,
-               q.sampler.name, nfe, s->spec.eval_ema.s);
+        printf("wrote %s: %d image%s of run %s, %s with %d evaluation%s, weights %s\n", made, n, n == 1 ? "" : "s",
+               s->row.id, q.sampler.name, nfe, nfe == 1 ? "" : "s", s->spec.eval_ema.s);
     mem_free(made);
     mem_free(x);
     mem_free(px);
@@ -102,6 +115,7 @@ static err_t sample_run(struct args *a)
     uint32_t *seeds;
     int n;
     const char *text = args_get(a, "seeds");
+    TRY(check_out(args_get(a, "out")));
     TRY(parse_seeds(text ? text : "0-63", &seeds, &n));
     err_t err = subject_open(&s, a, a->pos[0], LEDGER_READ);
     if (!err) {

@@ -101,6 +101,7 @@ static err_t plan_begin(struct plan *p, struct lab *lab, const char *path)
 
 err_t plan_open(struct plan *p, struct lab *lab, const char *path, const char *const *sets, int nsets)
 {
+    if (!file_exists(path)) return fail(ERR_USAGE, "no script at %s", path);
     TRY(plan_begin(p, lab, path));
     TRY(script_open(&p->script, path, NULL, sets, nsets, &lab->host));
     return list_jobs(p);

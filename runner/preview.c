@@ -141,7 +141,7 @@ static void print_rows(const struct row *rows, int n, int jobs, const struct tex
         bytes += r->bytes;
         seconds += r->flops > 0 ? r->seconds : 0;
     }
-    printf("left to train: %sFLOPs, ", human_count(a, flops));
+    printf("left to train: %s FLOPs, ", human_count(a, flops));
     if (isnan(seconds)) printf("time unknown (no finished run of this network on this machine yet)");
     else
         printf("about %s of training, %d at once: %s; evaluations not counted", human_seconds(b, seconds), jobs,

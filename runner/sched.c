@@ -13,7 +13,7 @@
 #include "runner/machine.h"
 #include "runner/progress.h"
 
-enum { RETRIES = 2, ELSEWHERE_MS = 1000 };
+enum { RETRIES = 2, ELSEWHERE_MS = 1000, SAME_STOP_MS = 500 };
 
 struct worker {
     pid_t pid; /* 0: free */
@@ -31,7 +31,8 @@ struct sched {
     struct progress progress;
     struct git_state git;
     bool stopping, killed, failed_once;
-    int64_t looked_ms; /* at runs held elsewhere */
+    int64_t looked_ms;  /* at runs held elsewhere */
+    int64_t stopped_ms; /* when the first signal was heeded */
     struct sched_result *result;
 };
 
@@ -348,9 +349,12 @@ static void heed_stops(struct sched *s)
     if (!s->stopping && (stops > 0 || (s->o->fail_fast && s->failed_once))) {
         s->stopping = true;
         s->result->interrupted = stops > 0;
+        s->stopped_ms = host.mono_ns() / 1000000;
         if (stops) progress_say(&s->progress, "stopping: runs write a checkpoint and end; a second signal kills them");
         signal_workers(s, SIGTERM);
     }
+    /* timeout(1) and some job systems signal the process and then its group: that is one wish, not two */
+    if (stops > 1 && host.mono_ns() / 1000000 - s->stopped_ms < SAME_STOP_MS) stops = 1;
     if (stops > 1 && !s->killed) {
         s->killed = true;
         s->result->interrupted = true;

@@ -49,7 +49,7 @@ static void summary_print(const struct plan *p, const struct sched_result *r, co
         printf("stopped: %d of %d runs done; the same command goes on from the checkpoints\n", done, p->njobs);
         return;
     }
-    if (!r->started && !bad) printf("nothing to do: %d runs done (%s)\n", done, ledger);
+    if (!r->started && !bad) printf("nothing to do: %d run%s done (%s)\n", done, done == 1 ? "" : "s", ledger);
     else if (!r->started) printf("nothing to do: %d of %d runs done (%s)\n", done, p->njobs, ledger);
     else printf("%d of %d runs done (%s)\n", done, p->njobs, ledger);
     print_bad(p, JOB_FAILED, "failed");
@@ -97,9 +97,11 @@ err_t study_run(struct args *a, const char *script, const char *recipe)
     if (!err) {
         lab.ledger = l;
         plan.look_only = dry;
-        if (!dry) err = run_plan(a, &plan, script ? script : recipe, sets, nsets, (int)jobs);
+        char *name = script ? mem_strdup(script) : mem_printf("recipe:%s", recipe); /* as script_recipe calls it */
+        if (!dry) err = run_plan(a, &plan, name, sets, nsets, (int)jobs);
         else err = plan_read(&plan);
         if (!err && dry) err = preview_print(&plan, (int)jobs, args_has(a, "json"));
+        mem_free(name);
     }
     plan_close(&plan);
     lab_done(&lab);

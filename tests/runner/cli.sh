@@ -31,7 +31,8 @@ has "doctor: data" "1797 images"
 has "doctor: SQLite" "SQLite 3"
 has "doctor: no CUDA, and why" "ect_cuda.so"
 exits "doctor --json" 0 "$ECT" doctor --json
-exits "no script" 1 "$ECT" run nothere.lua
+exits "no script" 2 "$ECT" run nothere.lua
+has "no script: which" "no script at nothere.lua"
 exits "missing device" 5 "$ECT" run nothere.lua --device cuda
 exits "unknown recipe" 2 "$ECT" train digits-ecd
 has "nearest recipe" "digits-ec"
