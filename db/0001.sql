@@ -43,7 +43,7 @@ CREATE TABLE sweep (
     seed INTEGER NOT NULL,
     declared TEXT NOT NULL, -- JSON
     declared_ms INTEGER NOT NULL, -- when it was last declared
-    UNIQUE (name, script_sha)
+    UNIQUE (name, script_sha, sets) -- what a worker needs to find its cell again
 ) STRICT;
 
 CREATE TABLE run (
@@ -239,8 +239,8 @@ SELECT s.name, s.n, t.ordinal, t.cell, t.factors, t.replicate, r.id
   FROM trial t JOIN sweep s ON s.n = t.sweep JOIN run r ON r.n = t.run WHERE NOT t.hidden;
 
 CREATE VIEW v_sweep(sweep, sweep_id, seed, script, script_sha, declared, created, sets) AS
--- One row a (name, script text). script: its file name; its text is the blob script_sha. declared: JSON with factors,
--- tables, pareto, evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in
+-- One row a (name, script text, --set lines). script: its file name; its text is the blob script_sha. declared: JSON with
+-- factors, tables, pareto, evaluations. created: when it was last declared, UTC with milliseconds; the newest is the one in
 -- force. sets: --set lines in force.
 SELECT name, n, seed, script_name, script_sha, declared,
        strftime('%Y-%m-%dT%H:%M:%S', declared_ms / 1000, 'unixepoch') || printf('.%03dZ', declared_ms % 1000), sets

@@ -104,7 +104,8 @@ static err_t put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *
         "declared = excluded.declared, declared_ms = excluded.declared_ms",
         "ssssisi", s->name, s->script_sha, s->script_name ? s->script_name : "", s->sets ? s->sets : "", s->seed,
         s->declared ? s->declared : "{}", now_ms()));
-    return db_int(l, id, &found, "SELECT n FROM sweep WHERE name = ? AND script_sha = ?", "ss", s->name, s->script_sha);
+    return db_int(l, id, &found, "SELECT n FROM sweep WHERE name = ? AND script_sha = ? AND sets = ?", "sss", s->name,
+                  s->script_sha, s->sets ? s->sets : "");
 }
 
 err_t ledger_put_sweep(struct ledger *l, const struct ledger_sweep *s, int64_t *id)

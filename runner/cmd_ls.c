@@ -58,7 +58,5 @@ const struct command cmd_ls = {.name = "ls",
                                .args = "",
                                .help = "runs, their state and first numbers",
                                .opts = ls_opts,
-                               .more = "Metrics: of the evaluation with the most samples. Runs without a sweep are no "
-                                       "longer declared by their script:\n"
-                                       "another --set took their place. `ect show RUN` has their settings.",
+                               .more = "Metrics: of the evaluation with the most samples.",
                                .run = ls_run};

@@ -162,6 +162,16 @@ static void sweeps_point_at_runs(void **state)
     assert_true(put_sweep(b.l, "mapping", "text 2") != s);
     assert_int_equal((int)lab_num(b.l, "SELECT count(*) FROM v_sweep"), 3);
 
+    /* the same script with other --set lines is a sweep beside it: workers of the first still read their own lines */
+    char sha[SHA256_TEXT];
+    int64_t with_sets;
+    assert_ok(ledger_put_blob(b.l, "text 1", strlen("text 1"), "text/x-lua", sha));
+    struct ledger_sweep set = {.name = "mapping", .script_sha = sha, .script_name = "demo.lua", .sets = "iters=3\n"};
+    assert_ok(ledger_put_sweep(b.l, &set, &with_sets));
+    assert_true(with_sets != s);
+    assert_true(put_sweep(b.l, "mapping", "text 1") == s);
+    assert_string_equal(lab_rows(b.l, "SELECT sets FROM v_sweep WHERE sets <> ''"), "iters=3\n\n");
+
     struct ledger_trial t = {.sweep = s, .ordinal = 0, .cell = "base", .factors = "{}", .replicate = 1, .run_id = base};
     assert_ok(ledger_put_trial(b.l, &t));
     assert_ok(ledger_put_trial(b.l, &t));
