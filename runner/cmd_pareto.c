@@ -111,13 +111,15 @@ static err_t list_points(struct front *f)
                   " WHERE t.sweep_id = ?1 AND r.status = 'done' GROUP BY t.cell ORDER BY min(t.ordinal)",
                   "is", f->sweep, f->by ? f->by : ""));
     f->points = mem_array((size_t)t.nrows + 1, sizeof *f->points);
+    bool grouped = !f->by || !t.nrows;
     for (int i = 0; i < t.nrows; i++) {
         struct point *p = &f->points[f->npoints++];
         p->cell = arena_strdup(&f->mem, table_at(&t, i, 0)->text);
         p->group = arena_strdup(&f->mem, table_at(&t, i, 1)->text);
+        grouped = grouped || *p->group;
     }
     table_done(&t);
-    return ERR_OK;
+    return grouped ? ERR_OK : fail(ERR_USAGE, "--by %s: neither nfe nor a factor of the sweep", f->by);
 }
 
 static err_t column_value(struct front *f, const struct objective *o, struct point *p, double *v)

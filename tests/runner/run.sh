@@ -84,6 +84,8 @@ has "pareto marks the front" "*"
 exits "pareto refuses to mix evaluators" 2 "$ECT" pareto --min flops_total --min fd_random@2 --sweep tiny
 exits "pareto by nfe" 0 "$ECT" pareto --min flops_total --min fd_random --by nfe --sweep tiny --samples 64 --json
 has "pareto: groups" '"nfe": "2"'
+exits "pareto by what is no factor" 2 "$ECT" pareto --min flops_total --min fd_random@2 --by mappign --sweep tiny --samples 64
+has "pareto: what --by takes" "factor of the sweep"
 exits "pareto of an unknown key" 2 "$ECT" pareto --min flops_totl --min fd_random@2
 has "pareto: nearest key" "flops_total"
 exits "sql" 0 "$ECT" sql "SELECT run FROM v_run" --json
