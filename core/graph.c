@@ -113,14 +113,19 @@ static struct node *param_append(struct graph *g, const char *name, int ndim, co
     return n;
 }
 
-struct node *graph_param(struct graph *g, const char *name, int ndim, const int *dims, struct init init)
+static void set_init(struct param_info *p, struct init init)
 {
-    struct node *n = param_append(g, name, ndim, dims);
-    struct param_info *p = &g->params[n->param];
+    int ndim = p->ndim;
     p->init = init;
     int field = ndim == 4 ? p->dims[2] * p->dims[3] : 1;
     if (!init.fan_in) p->init.fan_in = ndim >= 2 ? p->dims[1] * field : (int)p->count;
     if (!init.fan_out) p->init.fan_out = ndim >= 2 ? p->dims[0] * field : (int)p->count;
+}
+
+struct node *graph_param(struct graph *g, const char *name, int ndim, const int *dims, struct init init)
+{
+    struct node *n = param_append(g, name, ndim, dims);
+    set_init(&g->params[n->param], init);
     return n;
 }
 
@@ -133,6 +138,16 @@ struct node *graph_buffer(struct graph *g, const char *name, int ndim, const int
     float *copy = arena_alloc(&g->mem, p->count * sizeof *copy);
     memcpy(copy, value, p->count * sizeof *copy);
     g->buffers[n->param] = copy;
+    return n;
+}
+
+struct node *graph_buffer_drawn(struct graph *g, const char *name, int ndim, const int *dims, struct init init)
+{
+    struct node *n = param_append(g, name, ndim, dims);
+    n->kind = NODE_BUFFER;
+    g->params[n->param].buffer = true;
+    g->buffers[n->param] = NULL;
+    set_init(&g->params[n->param], init);
     return n;
 }
 

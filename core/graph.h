@@ -35,7 +35,15 @@ int node_channels(const struct node *n);
 size_t graph_node_floats(const struct graph *g, const char *name); /* of one sample of an input or output; 0: none */
 
 /* How a parameter starts. Values are drawn per parameter from the counter RNG_INIT, so they depend on seed and order only. */
-enum init_kind { INIT_ZERO, INIT_ONE, INIT_XAVIER_UNIFORM, INIT_KAIMING_UNIFORM, INIT_KAIMING_NORMAL, INIT_NORMAL };
+enum init_kind {
+    INIT_ZERO,
+    INIT_ONE,
+    INIT_XAVIER_UNIFORM,
+    INIT_KAIMING_UNIFORM,
+    INIT_KAIMING_NORMAL,
+    INIT_NORMAL,
+    INIT_UNIFORM /* in (0, 1) */
+};
 struct init {
     enum init_kind kind;
     double scale;        /* multiplies the drawn value */
@@ -45,6 +53,8 @@ struct init {
 struct node *graph_param(struct graph *g, const char *name, int ndim, const int *dims, struct init init);
 /* A value stored in checkpoints but not trained (resampling filters, Fourier frequencies). Constant: given here. */
 struct node *graph_buffer(struct graph *g, const char *name, int ndim, const int *dims, const float *value);
+/* The same, drawn like a parameter by params_init and replaced by what a checkpoint holds: Fourier frequencies, phases. */
+struct node *graph_buffer_drawn(struct graph *g, const char *name, int ndim, const int *dims, struct init init);
 
 struct param_info {
     const char *name;

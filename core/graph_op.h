@@ -77,7 +77,7 @@ struct graph {
     struct node **nodes;
     int nnodes, cap;
     struct param_info *params;
-    const float **buffers; /* per parameter index: a buffer's value, else NULL */
+    const float **buffers; /* per parameter index: a constant buffer's value, else NULL */
     int nparams, params_cap;
     struct named inputs[8], outputs[8];
     int ninputs, noutputs;

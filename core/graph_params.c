@@ -40,7 +40,7 @@ err_t params_new(struct params **out, const struct graph *g, const struct kernel
         return fail(ERR_DEVICE_MEM, "a parameter set of %.1f MiB does not fit", (double)floats * 4 / 1048576);
     }
     for (int i = 0; i < graph_nparams(g); i++)
-        if (g->params[i].buffer)
+        if (g->buffers[i])
             k->upload(dev, p->buffers + g->params[i].offset, g->buffers[i], g->params[i].count * sizeof(float));
     *out = p;
     return ERR_OK;
@@ -90,7 +90,7 @@ void params_copy(struct params *dst, const struct params *src)
 
 static double draw(const struct init *init, const struct rng *r, uint32_t param, uint32_t e)
 {
-    double u = 2 * rng_uniform(r, param, e) - 1;
+    double u01 = rng_uniform(r, param, e), u = 2 * u01 - 1;
     switch (init->kind) {
     case INIT_ZERO: return 0;
     case INIT_ONE: return 1;
@@ -98,6 +98,7 @@ static double draw(const struct init *init, const struct rng *r, uint32_t param,
     case INIT_KAIMING_UNIFORM: return sqrt(3.0 / init->fan_in) * u;
     case INIT_KAIMING_NORMAL: return sqrt(1.0 / init->fan_in) * (double)rng_normal(r, param, e);
     case INIT_NORMAL: return (double)rng_normal(r, param, e);
+    case INIT_UNIFORM: return u01;
     }
     return 0;
 }
@@ -107,7 +108,7 @@ void params_init(struct params *p, uint64_t seed)
     struct rng r = {.seed = seed, .purpose = RNG_INIT};
     for (int i = 0; i < graph_nparams(p->graph); i++) {
         const struct param_info *info = graph_param_info(p->graph, i);
-        if (info->buffer) continue;
+        if (p->graph->buffers[i]) continue;
         float *v = mem_array(info->count, sizeof *v);
         for (size_t e = 0; e < info->count; e++)
             v[e] = (float)(info->init.scale * draw(&info->init, &r, (uint32_t)i, (uint32_t)e));

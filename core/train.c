@@ -67,25 +67,7 @@ err_t train_net_config(const struct spec *s, const struct dataset *data, struct 
                     data->w);
     if (s->net_cond && !data->nclasses)
         return fail(ERR_USAGE, "net.cond = true, but data set %s has no labels", data->name);
-    if (s->net_mult.n < 1 || s->net_mult.n > NET_LEVELS)
-        return fail(ERR_USAGE, "net.mult: 1 to %d resolutions are possible, not %d", NET_LEVELS, s->net_mult.n);
-    if (s->net_attn.n > NET_LEVELS)
-        return fail(ERR_USAGE, "net.attn: at most %d resolutions, not %d", NET_LEVELS, s->net_attn.n);
-    *net = (struct net_config){.resolution = data->h,
-                               .in_channels = data->c,
-                               .label_dim = s->net_cond ? data->nclasses : 0,
-                               .augment_dim = (int)s->net_augment,
-                               .width = (int)s->net_width,
-                               .nmult = s->net_mult.n,
-                               .blocks = (int)s->net_blocks,
-                               .nattn = s->net_attn.n,
-                               .emb_mult = (int)s->net_emb_mult,
-                               .noise_mult = 1,
-                               .sigma_data = sigma_data_of(s, data)};
-    snprintf(net->family, sizeof net->family, "%.31s", s->net_family.s);
-    for (int i = 0; i < net->nmult; i++) net->mult[i] = (int)s->net_mult.v[i];
-    for (int i = 0; i < net->nattn; i++) net->attn[i] = (int)s->net_attn.v[i];
-    return ERR_OK;
+    return net_config_from_spec(net, s, data->h, data->c, data->nclasses, sigma_data_of(s, data));
 }
 
 /* The setting's text is a list of name=function, separated by blanks. */

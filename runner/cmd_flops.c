@@ -9,38 +9,6 @@
 #include "lua/script.h"
 #include "runner/runner.h"
 
-/* The settings that shape a network, from a preset's configuration; and back. Data gives what settings do not hold. */
-static void spec_from_net(struct spec *s, const struct net_config *c)
-{
-    snprintf(s->net_family.s, sizeof s->net_family.s, "%s", c->family);
-    s->net_width = c->width;
-    s->net_mult.n = c->nmult;
-    for (int i = 0; i < c->nmult; i++) s->net_mult.v[i] = c->mult[i];
-    s->net_blocks = c->blocks;
-    s->net_attn.n = c->nattn;
-    for (int i = 0; i < c->nattn; i++) s->net_attn.v[i] = c->attn[i];
-    s->net_emb_mult = c->emb_mult;
-    s->net_cond = c->label_dim > 0;
-    s->net_augment = c->augment_dim;
-}
-
-static err_t net_from_spec(struct net_config *c, const struct spec *s, int classes)
-{
-    if (s->net_mult.n > NET_LEVELS || s->net_attn.n > NET_LEVELS)
-        return fail(ERR_USAGE, "net.mult and net.attn hold at most %d levels", NET_LEVELS);
-    snprintf(c->family, sizeof c->family, "%.31s", s->net_family.s);
-    c->width = (int)s->net_width;
-    c->nmult = s->net_mult.n;
-    for (int i = 0; i < c->nmult; i++) c->mult[i] = (int)s->net_mult.v[i];
-    c->blocks = (int)s->net_blocks;
-    c->nattn = s->net_attn.n;
-    for (int i = 0; i < c->nattn; i++) c->attn[i] = (int)s->net_attn.v[i];
-    c->emb_mult = (int)s->net_emb_mult;
-    c->label_dim = s->net_cond ? classes : 0;
-    c->augment_dim = (int)s->net_augment;
-    return ERR_OK;
-}
-
 static err_t set_all(struct spec *s, const char *const *sets, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -81,10 +49,10 @@ static err_t net_of(struct net_config *c, const char *name, const char *const *s
     if (p) {
         struct spec s;
         spec_defaults(&s);
-        spec_from_net(&s, &p->config);
+        net_config_to_spec(&p->config, &s);
         TRY(set_all(&s, sets, nsets));
-        *c = p->config;
-        return net_from_spec(c, &s, p->config.label_dim ? p->config.label_dim : 10);
+        return net_config_from_spec(c, &s, p->config.resolution, p->config.in_channels,
+                                    p->config.label_dim ? p->config.label_dim : 10, p->config.sigma_data);
     }
     const char *const *recipes, *names[128];
     int n = script_recipes(&recipes);
