@@ -119,19 +119,32 @@ static void refused(void **state)
     assert_int_equal(strlen(s.ema.id), 1023);
 }
 
-/* A value that differs from the default, for every field. */
+/* The first word of "a|b|c" that is not the default, or NULL. */
+static const char *other_word(const struct spec_field *f)
+{
+    static char word[64];
+    for (const char *at = f->range; *at;) {
+        size_t len = strcspn(at, "|");
+        snprintf(word, sizeof word, "%.*s", (int)len, at);
+        if (strcmp(word, f->def) != 0) return word;
+        at += len + (at[len] == '|');
+    }
+    return NULL;
+}
+
+/* A value that differs from the default, for every field; NULL: a setting with one value only so far. */
 static const char *other_value(const struct spec_field *f)
 {
-    static const struct {
-        const char *key, *value;
-    } special[] = {{"net", NULL},       {"precision", NULL},   {"target", "edm"},        {"metric", "l2"},
-                   {"optim", "adam"},   {"net.augment", "9"},  {"grad.clean", "imgnet"}, {"eval.sampler", "heun"},
-                   {"data", "cifar10"}, {"net.emb_mult", "3"}, {"eval.at", "12.5%,50%"}};
-    for (size_t i = 0; i < ARRAY_LEN(special); i++) {
-        if (!strcmp(special[i].key, f->key)) return special[i].value;
-    }
+    static char number[32];
+    if (strchr(f->range, '|') || (f->range[0] && !strstr(f->range, ".."))) return other_word(f);
+    if (!strcmp(f->key, "eval.at")) return "12.5%,50%";
     switch (f->type) {
-    case SPEC_INT: return "37";
+    case SPEC_INT: {
+        const char *hi = strstr(f->range, "..");
+        long long most = hi ? (long long)atof(hi + 2) : 37;
+        snprintf(number, sizeof number, "%lld", most < 37 ? most - (most == atoll(f->def)) : 37);
+        return number;
+    }
     case SPEC_REAL: return "0.30000000000000004";
     case SPEC_BOOL: return strcmp(f->def, "true") ? "true" : "false";
     case SPEC_INTS: return "5,7,11";
