@@ -184,7 +184,7 @@ static bool same_layout(const struct packed *q, int param, bool backward, const 
 {
     return q->param == param && q->backward == backward && q->bytes == bytes && q->desc.n == d->n &&
            q->desc.h == d->h && q->desc.w == d->w && q->desc.c == d->c && q->desc.k == d->k && q->desc.r == d->r &&
-           q->desc.s == d->s && q->desc.stride == d->stride && q->desc.pad == d->pad;
+           q->desc.s == d->s && q->desc.stride == d->stride && q->desc.pad == d->pad && q->desc.pad_more == d->pad_more;
 }
 
 const void *params_packed(struct params *p, int param, struct conv *conv, const struct conv_desc *desc, bool backward)

@@ -28,6 +28,7 @@ struct kstream {
 /* Convolution plan: y[n,ho,wo,k] = bias[k] + sum x[n,...,c] * w[k,r,s,c]; "same" padding r/2 unless given; stride 1 or 2. */
 struct conv_desc {
     int n, h, w, c, k, r, s, stride, pad;
+    int pad_more;              /* columns are padded by pad + pad_more: for 1x7 and 7x1 windows; usually 0 */
     bool bwd_data, bwd_weight; /* which gradients the plan must offer */
 };
 struct conv; /* a prepared convolution: primitives, layouts, workspace size */
@@ -48,6 +49,21 @@ struct norm_desc {
     float eps;
     bool silu;    /* apply SiLU to the normalised value */
     bool dropout; /* then drop with probability p (passed per call, 0 = off) from the counter, scale by 1/(1-p) */
+};
+
+/* Windows of size x size pixels, `stride` apart, of x[n, h, w, c] after `pad` empty pixels were put round it: the largest value,
+ * the mean with padding counted as zeros, or the mean of the pixels inside the image. Rows out: (h + 2 pad - size) / stride + 1. */
+enum pool_kind { POOL_MAX, POOL_MEAN, POOL_MEAN_INSIDE };
+struct pool_desc {
+    int n, h, w, c, size, stride, pad;
+    enum pool_kind kind;
+};
+
+/* Bilinear resizing of x[n, h, w, c] to ho x wo pixels, without a filter when shrinking (torch's, align_corners off). Pixel i of the
+ * result looks at (i + 1/2) h / ho - 1/2; with corner set, at i h / ho, as TensorFlow 1 did. Both stop at the border. */
+struct resize_desc {
+    int n, h, w, c, ho, wo;
+    bool corner;
 };
 
 /* Multi-tensor optimiser over one flat arena. Torch semantics (core/optim.h). The host computes the scalars. */

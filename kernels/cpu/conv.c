@@ -30,16 +30,17 @@ err_t cpu_conv_new(struct kdev *dev, const struct conv_desc *desc, struct conv *
 {
     assert(desc->n > 0 && desc->h > 0 && desc->w > 0 && desc->c > 0 && desc->k > 0 && desc->r > 0 && desc->s > 0);
     assert(desc->stride == 1 || desc->stride == 2);
+    int left = desc->pad + desc->pad_more;
     int ho = (desc->h + 2 * desc->pad - desc->r) / desc->stride + 1;
-    int wo = (desc->w + 2 * desc->pad - desc->s) / desc->stride + 1;
-    assert(ho > 0 && wo > 0 && desc->pad < desc->r && desc->pad < desc->s);
+    int wo = (desc->w + 2 * left - desc->s) / desc->stride + 1;
+    assert(ho > 0 && wo > 0 && desc->pad >= 0 && desc->pad < desc->r && left >= 0 && left < desc->s);
     struct conv *p = mem_alloc(sizeof *p);
     p->dev = dev;
     p->d = *desc;
-    direct_init(&p->fwd, desc->n, desc->h, desc->w, desc->c, desc->k, desc->r, desc->s, desc->stride, desc->pad,
-                desc->pad, 1, ho, wo);
+    direct_init(&p->fwd, desc->n, desc->h, desc->w, desc->c, desc->k, desc->r, desc->s, desc->stride, desc->pad, left,
+                1, ho, wo);
     direct_init(&p->bwd, desc->n, ho, wo, desc->k, desc->c, desc->r, desc->s, 1, desc->r - 1 - desc->pad,
-                desc->s - 1 - desc->pad, desc->stride, desc->h, desc->w);
+                desc->s - 1 - left, desc->stride, desc->h, desc->w);
     if (!dev->portable) choose(dev, desc, p->by_vendor);
     struct conv_desc part = *desc;
     part.bwd_data = desc->bwd_data && p->by_vendor[BWD_DATA];

@@ -107,8 +107,9 @@ static err_t descs_init(struct descs *m, const struct conv_desc *d, int ho, int 
 static err_t parts_new(struct vendor_conv *v, struct descs *m, int ho, int wo, bool *have)
 {
     const struct conv_desc *d = &v->d;
-    const dnnl_dims_t stride = {d->stride, d->stride}, pad = {d->pad, d->pad};
-    const dnnl_dims_t end = {(ho - 1) * d->stride + d->r - d->h - d->pad, (wo - 1) * d->stride + d->s - d->w - d->pad};
+    const dnnl_dims_t stride = {d->stride, d->stride}, pad = {d->pad, d->pad + d->pad_more};
+    const dnnl_dims_t end = {(ho - 1) * d->stride + d->r - d->h - d->pad,
+                             (wo - 1) * d->stride + d->s - d->w - d->pad - d->pad_more};
     struct prim *f = &v->part[FWD], *bd = &v->part[BWD_DATA], *bw = &v->part[BWD_WEIGHT];
     *have = false;
     dnnl_status_t s =

@@ -121,6 +121,36 @@ void cpu_relu_fwd(struct kdev *d, const float *x, float *y, size_t count)
     CHUNKS(count, relu(x, y, lo, hi));
 }
 
+FLAT(relu_b, (const float *y, const float *dy, float *dx, size_t lo, size_t hi), (y, dy, dx, lo, hi),
+     dx[i] = y[i] > 0 ? dy[i] : 0)
+FLAT(relu_b_acc, (const float *y, const float *dy, float *dx, size_t lo, size_t hi), (y, dy, dx, lo, hi),
+     dx[i] += y[i] > 0 ? dy[i] : 0)
+void cpu_relu_bwd(struct kdev *d, const float *y, const float *dy, float *dx, size_t count, bool acc)
+{
+    (void)d;
+    if (acc) CHUNKS(count, relu_b_acc(y, dy, dx, lo, hi));
+    else CHUNKS(count, relu_b(y, dy, dx, lo, hi));
+}
+
+FLAT(gelu, (const float *x, float *y, size_t lo, size_t hi), (x, y, lo, hi), y[i] = xd_gelu(x[i]))
+void cpu_gelu_fwd(struct kdev *d, const float *x, float *y, size_t count)
+{
+    (void)d;
+    CHUNKS(count, gelu(x, y, lo, hi));
+}
+
+INLINE void swiglu_body(const float *restrict x, float *restrict y, int c)
+{
+    for (int k = 0; k < c; k++) y[k] = xd_silu(x[k]) * x[c + k];
+}
+ISA_CLONES(swiglu, (const float *x, float *y, int c), (x, y, c))
+void cpu_swiglu_fwd(struct kdev *d, const float *x, float *y, size_t rows, int c)
+{
+    (void)d;
+#pragma omp parallel for schedule(static) if (rows * (size_t)c > 16384)
+    for (size_t i = 0; i < rows; i++) swiglu(x + i * 2 * (size_t)c, y + i * (size_t)c, c);
+}
+
 FLAT(add_two, (const float *a, const float *b, float scale, float *y, size_t lo, size_t hi), (a, b, scale, y, lo, hi),
      y[i] = scale * (a[i] + b[i]))
 FLAT(scale_one, (const float *a, float scale, float *y, size_t lo, size_t hi), (a, scale, y, lo, hi),

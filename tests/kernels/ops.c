@@ -7,6 +7,7 @@
 #include "tests/kernels/ops_contraction.h"
 #include "tests/kernels/ops_norm.h"
 #include "tests/kernels/ops_point.h"
+#include "tests/kernels/ops_vision.h"
 
 float *draw(struct bench *b, size_t n)
 {
@@ -151,6 +152,12 @@ static void norms(void **state)
     check_all(norm_cases);
 }
 
+static void vision(void **state)
+{
+    (void)state;
+    check_all(vision_cases);
+}
+
 static void points(void **state)
 {
     (void)state;
@@ -166,7 +173,7 @@ static void table_is_complete(void **state)
 #include "kernels/ops.def"
 #undef KOP
     };
-    static const struct op_case *const tables[] = {contraction_cases, norm_cases, point_cases};
+    static const struct op_case *const tables[] = {contraction_cases, norm_cases, point_cases, vision_cases};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         bool found = false;
         for (size_t t = 0; t < ARRAY_LEN(tables); t++)
@@ -199,8 +206,9 @@ static int print_hash(void)
     uint8_t digest[SHA256_BYTES];
     char hex[SHA256_TEXT];
     sha256_init(&h);
-    for (int t = 0; t < 2; t++)
-        for (const struct op_case *c = t ? point_cases : norm_cases; c->op; c++) {
+    static const struct op_case *const tables[] = {norm_cases, point_cases, vision_cases};
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++)
+        for (const struct op_case *c = tables[t]; c->op; c++) {
             struct bench b;
             bench_run(&b, c, "cpu", 1, true);
             sha256_add(&h, b.got, b.count * sizeof *b.got);
@@ -241,6 +249,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(table_is_complete),
         cmocka_unit_test(points),
         cmocka_unit_test(norms),
+        cmocka_unit_test(vision),
         cmocka_unit_test(contractions),
         cmocka_unit_test(same_bits_on_every_instruction_set),
     };

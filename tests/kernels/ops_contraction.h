@@ -20,7 +20,7 @@ static void conv_double(const struct conv_ref *r, const double *x, const double 
                     double sum = bias ? bias[k] : 0;
                     for (int a = 0; a < d.r; a++)
                         for (int b = 0; b < d.s; b++) {
-                            int yi = yo * d.stride + a - d.pad, xi = xo * d.stride + b - d.pad;
+                            int yi = yo * d.stride + a - d.pad, xi = xo * d.stride + b - d.pad - d.pad_more;
                             if (yi < 0 || yi >= d.h || xi < 0 || xi >= d.w) continue;
                             for (int c = 0; c < d.c; c++)
                                 sum +=
@@ -48,9 +48,10 @@ static void conv_of_bias(const void *ctx, const double *bias, double *y)
     conv_double(r, r->x, r->w, bias, y);
 }
 
-/* n h w c k r s stride pad */
+/* n h w c k r s stride pad; pad of 10 and more: rows + 10 * (columns + 1) */
 static struct conv_ref conv_make(struct bench *b, const int *q, struct conv **conv)
 {
+    int pad = q[8] % 10, left = q[8] < 10 ? pad : q[8] / 10 - 1;
     struct conv_ref r = {.d = {.n = q[0],
                                .h = q[1],
                                .w = q[2],
@@ -59,11 +60,12 @@ static struct conv_ref conv_make(struct bench *b, const int *q, struct conv **co
                                .r = q[5],
                                .s = q[6],
                                .stride = q[7],
-                               .pad = q[8],
+                               .pad = pad,
+                               .pad_more = left - pad,
                                .bwd_data = true,
                                .bwd_weight = true}};
-    r.ho = (q[1] + 2 * q[8] - q[5]) / q[7] + 1;
-    r.wo = (q[2] + 2 * q[8] - q[6]) / q[7] + 1;
+    r.ho = (q[1] + 2 * pad - q[5]) / q[7] + 1;
+    r.wo = (q[2] + 2 * left - q[6]) / q[7] + 1;
     assert_ok(b->k->conv_new(b->d, &r.d, conv));
     return r;
 }
@@ -197,6 +199,11 @@ const struct op_case contraction_cases[] = {
     {CONV, run_conv, {13, 4, 3, 3, 18, 3, 3, 1, 1}, 2e-6},
     {CONV, run_conv, {6, 1, 2, 7, 5, 3, 3, 1, 1}, 2e-6},
     {CONV, run_conv, {9, 5, 2, 2, 6, 5, 3, 2, 2}, 2e-6},
+    {CONV, run_conv, {2, 5, 6, 3, 20, 1, 7, 1, 40}, 2e-6},
+    {CONV, run_conv, {1, 6, 5, 17, 5, 7, 1, 1, 13}, 2e-6},
+    {CONV, run_conv, {2, 5, 4, 4, 18, 1, 3, 2, 20}, 2e-6},
+    {CONV, run_conv, {2, 7, 9, 3, 17, 3, 3, 2, 0}, 2e-6},
+    {CONV, run_conv_large, {2, 9, 7, 130, 132, 1, 7, 1, 40}, 8e-6},
     {CONV, run_conv_large, {64, 8, 8, 16, 16, 3, 3, 1, 1}, 4e-6},
     {CONV, run_conv_large, {33, 4, 4, 64, 32, 3, 3, 1, 1}, 4e-6},
     {CONV, run_conv_large, {2, 8, 8, 128, 128, 3, 3, 1, 1}, 8e-6},
