@@ -7,7 +7,11 @@
 
 /* y = conv(x, w) + bias; w {K, C, R, S}; stride 1, padding R/2. bias may be NULL. */
 struct node *op_conv(struct graph *g, struct node *x, struct node *w, struct node *bias);
-/* y[n, k] = sum_c x[n, c] w[k, c] + bias[k] */
+struct conv_opts {
+    int stride, pad_h, pad_w;
+};
+struct node *op_conv_opts(struct graph *g, struct node *x, struct node *w, struct node *bias, struct conv_opts o);
+/* y[n, k] = sum_c x[n, c] w[k, c] + bias[k], for every pixel */
 struct node *op_linear(struct graph *g, struct node *x, struct node *w, struct node *bias);
 /* Group normalisation, then SiLU if silu, then dropout if dropout (probability comes with run_ctx). */
 struct norm_opts {
@@ -28,6 +32,14 @@ struct node *op_attention(struct graph *g, struct node *qkv, int heads);
 struct node *op_embed_positional(struct graph *g, struct node *t, int channels, bool endpoint, bool cos_first);
 struct node *op_relu(struct graph *g, struct node *x);
 struct node *op_mean_pool(struct graph *g, struct node *x);
+/* Of feature networks. Those marked + have no gradient. */
+struct node *op_pool(struct graph *g, struct node *x, enum pool_kind kind, int size, int stride, int pad);
+struct node *op_resize(struct graph *g, struct node *x, int h, int w, bool corner); /* bilinear: struct resize_desc */
+struct node *op_layer_norm(struct graph *g, struct node *x, struct node *gamma, struct node *beta, double eps);
+struct node *op_gelu(struct graph *g, struct node *x);                          /* + exact: by erf */
+struct node *op_swiglu(struct graph *g, struct node *x);                        /* + silu(first half) * second half */
+struct node *op_add_table(struct graph *g, struct node *x, struct node *table); /* t {h*w, c}: position embeddings */
+struct node *op_first_pixel(struct graph *g, struct node *x);                   /* + class token */
 /* EDM preconditioning (Karras et al. 2022, Table 1): from sigma {batch,1,1,1}. The program's eval_form shifts it. */
 struct precond {
     struct node *x_in, *c_noise; /* c_in * x ; ln(sigma)/4 */

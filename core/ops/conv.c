@@ -1,4 +1,4 @@
-/* conv: y = w * x + bias, "same" padding, stride 1. */
+/* conv: y = w * x + bias. */
 #include "core/graph_op.h"
 #include "core/ops.h"
 
@@ -22,6 +22,7 @@ static err_t conv_plan(struct inst *i)
 {
     const struct node *n = i->n, *x = n->in[X];
     const struct param_info *w = node_param(n->in[W]);
+    const struct conv_opts *o = n->attr;
     struct state *s = i->state = mem_alloc(sizeof *s);
     s->desc = (struct conv_desc){.n = i->batch,
                                  .h = x->h,
@@ -30,8 +31,9 @@ static err_t conv_plan(struct inst *i)
                                  .k = n->c,
                                  .r = w->dims[2],
                                  .s = w->dims[3],
-                                 .stride = 1,
-                                 .pad = w->dims[2] / 2,
+                                 .stride = o->stride,
+                                 .pad = o->pad_h,
+                                 .pad_more = o->pad_w - o->pad_h,
                                  .bwd_data = i->wants[X],
                                  .bwd_weight = i->wants[W]};
     TRY(i->k->conv_new(i->dev, &s->desc, &s->conv));
@@ -69,10 +71,20 @@ static const struct op conv_op = {.name = "conv",
                                   .forward = conv_forward,
                                   .backward = conv_backward};
 
+struct node *op_conv_opts(struct graph *g, struct node *x, struct node *w, struct node *bias, struct conv_opts o)
+{
+    const struct param_info *p = node_param(w);
+    assert(p->ndim == 4 && p->dims[1] == x->c && (!bias || node_param(bias)->count == (size_t)p->dims[0]));
+    int ho = (x->h + 2 * o.pad_h - p->dims[2]) / o.stride + 1, wo = (x->w + 2 * o.pad_w - p->dims[3]) / o.stride + 1;
+    assert(ho > 0 && wo > 0 && o.pad_h < p->dims[2] && o.pad_w < p->dims[3]);
+    struct node *n = node_new(g, &conv_op, ho, wo, p->dims[0], sizeof o, 3, (struct node *[]){x, w, bias});
+    *(struct conv_opts *)n->attr = o;
+    return n;
+}
+
 struct node *op_conv(struct graph *g, struct node *x, struct node *w, struct node *bias)
 {
     const struct param_info *p = node_param(w);
-    assert(p->ndim == 4 && p->dims[1] == x->c && p->dims[2] == p->dims[3] && p->dims[2] % 2 == 1);
-    assert(!bias || node_param(bias)->count == (size_t)p->dims[0]);
-    return node_new(g, &conv_op, x->h, x->w, p->dims[0], 0, 3, (struct node *[]){x, w, bias});
+    assert(p->ndim == 4 && p->dims[2] == p->dims[3] && p->dims[2] % 2 == 1);
+    return op_conv_opts(g, x, w, bias, (struct conv_opts){1, p->dims[2] / 2, p->dims[2] / 2});
 }
