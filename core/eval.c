@@ -170,6 +170,8 @@ static err_t space_get(struct eval *e, const char *metric, struct space **out)
 {
     const char *name = space_of(metric);
     if (!name) return fail(ERR_USAGE, "no metric named '%s' (there are fd_pixel, fd_random)", metric);
+    if (e->ref->values)
+        return fail(ERR_USAGE, "metric %s is of images, and data set %s holds points", metric, e->ref->name);
     for (int i = 0; i < e->nspaces; i++)
         if (!strcmp(e->spaces[i].name, name)) {
             *out = &e->spaces[i];

@@ -26,7 +26,8 @@ enum rng_purpose {
     RNG_SWEEP,
     RNG_BOOTSTRAP,
     RNG_EXTRACTOR,
-    RNG_TEST
+    RNG_TEST,
+    RNG_POINTS /* data sets drawn from a formula; sample = point */
 };
 
 struct rng { /* a stream: everything but the sample and element */

@@ -40,7 +40,8 @@ struct trainer {
     int batch, rows, per; /* images of a step, of a micro-batch; elements of an image */
     size_t floats;        /* of an arena */
     float *grad;          /* device arena */
-    uint8_t *pixels;      /* device: the data set */
+    uint8_t *pixels;      /* device: the data set, of images */
+    float *values;        /* device: the data set, of points */
     int32_t *index;       /* host [rows] */
     uint8_t *flip;        /* host [rows] */
     int32_t *index_dev;
@@ -138,9 +139,14 @@ static err_t arenas_alloc(struct trainer *tr)
     for (int i = 0; i < st->nemas; i++) TRY(device_alloc(tr, (void **)&st->ema[i], bytes));
     TRY(device_alloc(tr, (void **)&tr->index_dev, rows * sizeof *tr->index));
     TRY(device_alloc(tr, (void **)&tr->flip_dev, rows));
-    size_t pixels = (size_t)d->n * (size_t)tr->per;
-    TRY(device_alloc(tr, (void **)&tr->pixels, pixels));
-    tr->k->upload(tr->dev, tr->pixels, d->pixels, pixels);
+    size_t elements = (size_t)d->n * (size_t)tr->per;
+    if (d->values) {
+        TRY(device_alloc(tr, (void **)&tr->values, elements * sizeof *tr->values));
+        tr->k->upload(tr->dev, tr->values, d->values, elements * sizeof *tr->values);
+        return ERR_OK;
+    }
+    TRY(device_alloc(tr, (void **)&tr->pixels, elements));
+    tr->k->upload(tr->dev, tr->pixels, d->pixels, elements);
     return ERR_OK;
 }
 
@@ -206,7 +212,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
 static void trainer_close(struct trainer *tr)
 {
     struct train_state *st = &tr->state;
-    void *const buffers[] = {tr->grad, st->m, st->v, tr->index_dev, tr->flip_dev, tr->pixels};
+    void *const buffers[] = {tr->grad, st->m, st->v, tr->index_dev, tr->flip_dev, tr->pixels, tr->values};
     for (size_t i = 0; i < ARRAY_LEN(buffers); i++) {
         if (buffers[i]) tr->k->free(tr->dev, buffers[i]);
     }
@@ -314,8 +320,10 @@ static void load_rows(struct trainer *tr, int64_t step, int first, int n)
     }
     tr->k->upload(tr->dev, tr->index_dev, tr->index, (size_t)n * sizeof *tr->index);
     tr->k->upload(tr->dev, tr->flip_dev, tr->flip, (size_t)n);
-    tr->k->gather_u8(tr->dev, tr->pixels, tr->index_dev, tr->spec->xflip ? tr->flip_dev : NULL, n, d->h, d->w, d->c,
-                     pass_y(tr->pass));
+    if (tr->values) tr->k->gather_f32(tr->dev, tr->values, tr->index_dev, n, tr->per, pass_y(tr->pass));
+    else
+        tr->k->gather_u8(tr->dev, tr->pixels, tr->index_dev, tr->spec->xflip ? tr->flip_dev : NULL, n, d->h, d->w, d->c,
+                         pass_y(tr->pass));
     tr->k->normal(tr->dev, pass_eps(tr->pass), n, tr->per, &noise);
     noise.purpose = RNG_NOISE_R;
     if (pass_eps_r(tr->pass)) tr->k->normal(tr->dev, pass_eps_r(tr->pass), n, tr->per, &noise);

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "core/io/points.h"
+
+enum { POINTS_N = 10000, POINTS_SEED = 1 };
 enum { DIGITS_N = 1797, CLASSES_MAX = 10000, CSV_MAX = 1 << 30 };
 static const char digits_attribution[] = "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, "
                                          "UCI Machine Learning Repository, 1998, CC BY 4.0";
@@ -61,13 +64,24 @@ static err_t line_parse(const char *path, int line, const char *s, const char *e
     return ERR_OK;
 }
 
+static double value_at(const struct dataset *d, size_t i)
+{
+    return d->values ? (double)d->values[i] : d->pixels[i] / 127.5 - 1;
+}
+
+static void hash_u32(struct sha256 *s, uint32_t v)
+{
+    uint8_t b[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+    sha256_add(s, b, 4);
+}
+
 static void dataset_finish(struct dataset *d)
 {
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c, count = (size_t)d->n * per;
     double sum = 0, squares = 0;
-    for (size_t i = 0; i < count; i++) sum += d->pixels[i] / 127.5 - 1;
+    for (size_t i = 0; i < count; i++) sum += value_at(d, i);
     for (size_t i = 0; i < count; i++) {
-        double x = d->pixels[i] / 127.5 - 1 - sum / (double)count;
+        double x = value_at(d, i) - sum / (double)count;
         squares += x * x;
     }
     d->std = sqrt(squares / (double)count);
@@ -75,14 +89,16 @@ static void dataset_finish(struct dataset *d)
     uint8_t digest[SHA256_BYTES];
     struct sha256 s;
     sha256_init(&s);
-    int len = snprintf(shape, sizeof shape, "u8 n=%d h=%d w=%d c=%d classes=%d\n", d->n, d->h, d->w, d->c, d->nclasses);
+    int len = snprintf(shape, sizeof shape, "%s n=%d h=%d w=%d c=%d classes=%d\n", d->values ? "f32" : "u8", d->n, d->h,
+                       d->w, d->c, d->nclasses);
     sha256_add(&s, shape, (size_t)len);
-    sha256_add(&s, d->pixels, count);
-    for (int i = 0; d->labels && i < d->n; i++) {
-        uint32_t l = (uint32_t)d->labels[i];
-        uint8_t b[4] = {(uint8_t)l, (uint8_t)(l >> 8), (uint8_t)(l >> 16), (uint8_t)(l >> 24)};
-        sha256_add(&s, b, 4);
+    if (d->pixels) sha256_add(&s, d->pixels, count);
+    for (size_t i = 0; d->values && i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &d->values[i], sizeof bits);
+        hash_u32(&s, bits);
     }
+    for (int i = 0; d->labels && i < d->n; i++) hash_u32(&s, (uint32_t)d->labels[i]);
     sha256_end(&s, digest);
     sha256_hex(digest, d->sha);
 }
@@ -126,11 +142,41 @@ done:
     return err;
 }
 
+/* The values are a function of name, count and seed; the hash is of the values all the same, so that a changed formula is seen. */
+static struct dataset *dataset_of_points(const struct points_source *s)
+{
+    struct dataset *d = mem_alloc(sizeof *d);
+    size_t count = (size_t)POINTS_N * POINTS_DIM;
+    double *x = mem_array(count, sizeof *x);
+    *d = (struct dataset){.n = POINTS_N, .h = 1, .w = 1, .c = POINTS_DIM, .attribution = "drawn from a formula by ect"};
+    snprintf(d->name, sizeof d->name, "%s", s->name);
+    d->values = mem_array(count, sizeof *d->values);
+    points_draw(s, POINTS_SEED, POINTS_N, x);
+    for (size_t i = 0; i < count; i++) d->values[i] = (float)x[i];
+    mem_free(x);
+    dataset_finish(d);
+    return d;
+}
+
+err_t dataset_fresh(const struct dataset *d, uint64_t seed, int n, double *out)
+{
+    const struct points_source *s = points_find(d->name);
+    if (!d->values || !s)
+        return fail(ERR_USAGE, "data set %s is not drawn from a formula: it has no fresh points", d->name);
+    points_draw(s, POINTS_SEED + 1 + seed, n, out);
+    return ERR_OK;
+}
+
 err_t dataset_open(struct dataset **d, const char *name)
 {
     char *path;
     *d = NULL;
-    if (strcmp(name, "digits") != 0) return fail(ERR_NO_DATA, "no data set named '%s' (there is: digits)", name);
+    if (points_find(name)) {
+        *d = dataset_of_points(points_find(name));
+        return ERR_OK;
+    }
+    if (strcmp(name, "digits") != 0)
+        return fail(ERR_NO_DATA, "no data set named '%s' (there are: digits, swissroll, gauss8, gaussian)", name);
     err_t err = share_find("data/digits.csv.gz", &path);
     if (err) return fail_in(err, "data set digits");
     err = dataset_read_csv(d, name, path, 8, 8, 16);
@@ -149,6 +195,7 @@ void dataset_free(struct dataset *d)
 {
     if (!d) return;
     mem_free(d->pixels);
+    mem_free(d->values);
     mem_free(d->labels);
     mem_free(d);
 }

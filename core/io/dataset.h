@@ -1,4 +1,4 @@
-/* dataset: images as uint8 NHWC in memory, with labels, an identity hash and the measured standard deviation. */
+/* dataset: images as uint8 NHWC in memory, or points as floats, with labels, an identity hash and the measured standard deviation. */
 #ifndef CORE_IO_DATASET_H
 #define CORE_IO_DATASET_H
 
@@ -6,19 +6,24 @@
 
 struct dataset {
     char name[64];
-    char sha[SHA256_TEXT]; /* of shape, pixels and labels */
+    char sha[SHA256_TEXT]; /* of shape, pixels or values, and labels */
     int n, h, w, c;
     int nclasses;    /* 0: no labels */
-    uint8_t *pixels; /* [n, h, w, c] */
+    uint8_t *pixels; /* [n, h, w, c]; NULL where there are values */
+    float
+        *values; /* [n, h, w, c] as the network sees them: what is no image (h = w = 1); NULL where there are pixels */
     int32_t *labels; /* [n] or NULL */
-    double std;      /* of all values x / 127.5 - 1 about their mean: the sigma_data of EDM */
+    double std;      /* of all values (pixels: x / 127.5 - 1) about their mean: the sigma_data of EDM */
     const char *attribution;
 };
-/* By name: "digits" (UCI optical digits, 8x8x1, shipped). ERR_NO_DATA says how to get it; ERR_FORMAT names file and
- * line. */
+/* By name: "digits" (UCI optical digits, 8x8x1, shipped); points in the plane drawn from a formula (core/io/points.h): "swissroll" and
+ * others. ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
 err_t dataset_open(struct dataset **d, const char *name) MUST_USE;
 /* From a CSV (optionally gzipped) of h*w pixel columns 0..max and a label. */
 err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, int h, int w, int max) MUST_USE;
+/* A fresh draw of n points, [n, h, w, c], of the distribution that a data set of points was drawn from; other seeds, other points, none of
+ * them the data set's own. ERR_USAGE for a data set that is no such draw. */
+err_t dataset_fresh(const struct dataset *d, uint64_t seed, int n, double *out) MUST_USE;
 void dataset_free(struct dataset *d);
 
 #endif

@@ -58,6 +58,13 @@ void cpu_gather_u8(struct kdev *d, const uint8_t *data, const int32_t *idx, cons
     }
 }
 
+void cpu_gather_f32(struct kdev *d, const float *data, const int32_t *idx, int n, int per, float *out)
+{
+    (void)d;
+    for (int i = 0; i < n; i++)
+        memcpy(out + (size_t)i * (size_t)per, data + (size_t)idx[i] * (size_t)per, (size_t)per * sizeof *out);
+}
+
 FLAT(quantize, (const double *restrict x, uint8_t *restrict out, size_t lo, size_t hi), (x, out, lo, hi),
      out[i] = xd_to_u8(x[i]))
 void cpu_quantize_u8(struct kdev *d, const double *x, uint8_t *out, size_t count)

@@ -43,6 +43,20 @@ static void run_gather(struct bench *b, const int *q)
     }
 }
 
+/* n per */
+static void run_gather_f32(struct bench *b, const int *q)
+{
+    int n = q[0], per = q[1], have = 5;
+    float *data = draw(b, (size_t)have * per), *out = zeros(b, (size_t)n * per + 1);
+    int32_t idx[64];
+    for (int i = 0; i < n; i++) idx[i] = (i * 3 + 1) % have;
+    out[n * per] = 7;
+    b->k->gather_f32(b->d, data, idx, n, per, out);
+    for (int i = 0; i < n; i++)
+        for (int e = 0; e < per; e++) emit1(b, out[i * per + e], data[idx[i] * per + e]);
+    emit1(b, out[n * per], 7);
+}
+
 /* count */
 static void run_quantize(struct bench *b, const int *q)
 {
@@ -336,6 +350,9 @@ const struct op_case point_cases[] = {
     {"gather_u8", run_gather, {1, 1, 1, 1}, 0},
     {"gather_u8", run_gather, {7, 3, 5, 3}, 0},
     {"gather_u8", run_gather, {64, 17, 19, 1}, 0},
+    {"gather_f32", run_gather_f32, {1, 1}, 0},
+    {"gather_f32", run_gather_f32, {7, 2}, 0},
+    {"gather_f32", run_gather_f32, {64, 33}, 0},
     {"quantize_u8", run_quantize, {1}, 0},
     {"quantize_u8", run_quantize, {5003}, 0},
     {"concat split", run_concat, {1, 1, 1}, 0},
