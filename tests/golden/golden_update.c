@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/ema.h"
 #include "core/optim.h"
 
 static const double exact = 1e-12; /* double on both sides */
@@ -170,8 +171,15 @@ void check_optim(struct gfile *f)
         int batch = (int)json_num(lr, "batch_size", 1);
         snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=%.17g}", ref, batches);
         check_lr(f, "value", expr, batch);
-        snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=%.17g,rampup=10000}", ref, batches);
-        if (has_tensor(f, "lr/value_rampup10kimg")) check_lr(f, "value_rampup10kimg", expr, batch);
+        for (int i = 0; i < st_count(f->st); i++) { /* lr/value_rampup10kimg: the name holds the ramp's length */
+            const char *name = st_at(f->st, i)->name;
+            double ramp;
+            int len = 0;
+            if (sscanf(name, "lr/value_rampup%lfkimg%n", &ramp, &len) != 1 || !len || name[len]) continue;
+            snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=%.17g,rampup=%.17g}", ref, batches,
+                     ramp * 1000);
+            check_lr(f, name + 3, expr, batch);
+        }
         snprintf(expr, sizeof expr, "ect.lr.inv_sqrt{ref=%.17g,batches=0}", ref);
         if (has_tensor(f, "lr/value_decay0")) check_lr(f, "value_decay0", expr, batch);
     }
@@ -297,15 +305,28 @@ static void check_power(struct gfile *f, const double *params, size_t steps, siz
     json_decref(meta);
 }
 
+/* The decay of a group that does not say it: from the first update, e1 = beta e0 + (1 - beta) p1. The published default where it is that. */
+static double first_decay(struct gfile *f, const char *out, const double *params, size_t n)
+{
+    double *e = take(f, NULL, "%s", out), dot = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double p1 = params[n + i], d = params[i] - p1;
+        dot += (e[i] - p1) * d;
+        square += d * d;
+    }
+    mem_free(e);
+    double beta = dot / square;
+    return fabs(beta - 0.9999) < 1e-6 ? 0.9999 : beta;
+}
+
 /* A constant decay is in the file: its first value is the setting. */
-static void check_constant(struct gfile *f, const char *group, double beta, const double *params, size_t steps,
-                           size_t n, int batch)
+static void check_constant(struct gfile *f, const char *group, const double *params, size_t steps, size_t n, int batch)
 {
     char out[80], betas[80], expr[96];
     snprintf(out, sizeof out, "%s/out", group);
     snprintf(betas, sizeof betas, "%s/beta", group);
     double *stored = has_tensor(f, "%s", betas) ? take(f, NULL, "%s", betas) : NULL;
-    snprintf(expr, sizeof expr, "ect.ema.const{beta=%.17g}", stored ? stored[0] : beta);
+    snprintf(expr, sizeof expr, "ect.ema.const{beta=%.17g}", stored ? stored[0] : first_decay(f, out, params, n));
     struct ema_case c = {group, out, stored ? betas : NULL, expr, 0, 1};
     check_average(f, &c, params, steps, n, batch);
     mem_free(stored);
@@ -321,6 +342,156 @@ static void check_halflife(struct gfile *f, const char *group, const char *expr,
     check_average(f, &c, params, steps, n, batch);
 }
 
+/* ---- reconstruction after training ------------------------------------------------------------------------------------------------------- */
+
+struct posthoc {
+    size_t nin, nout, n; /* averages stored and wanted; values of each */
+    struct ema_profile *in, *out;
+    double *coefs; /* [nin, nout], ours */
+};
+
+/* A[i, j] and B[i, j]: our inner products against theirs. */
+static void compare_dots(struct part *p, const char *name, const struct ema_profile *a, size_t na,
+                         const struct ema_profile *b, size_t nb)
+{
+    size_t n = 0;
+    double *want = need(p, &n, "posthoc/%s", name), *got = mem_array(na * nb, sizeof(double));
+    for (size_t i = 0; i < na * nb; i++) got[i] = ema_dot(a[i / nb], b[i % nb]);
+    if (want && n != na * nb) part_fail(p, "posthoc/%s does not fit its axes", name);
+    /* the published exponent comes from a root finder and is raised to powers: 1e-9 */
+    if (!p->failed) part_close_each(p, "profile", name, got, want, n, 1e-9);
+    mem_free(want);
+    mem_free(got);
+}
+
+/* Half precision and back, ties to even: what a file of float16 keeps. */
+static double half(double x)
+{
+    if (x == 0) return x;
+    int e;
+    frexp(x, &e);
+    double unit = ldexp(1, (e - 1 < -14 ? -14 : e - 1) - 10);
+    return rint(x / unit) * unit;
+}
+
+/* The stored values combined: in double by our coefficients against out64; one by one in float, in the order of the files, against what the
+ * published tool gives and saves. */
+static void compare_reconstruction(struct part *p, const struct posthoc *h, double relative)
+{
+    size_t total = 0;
+    double *snap = need(p, &total, "posthoc/snapshots"), *want64 = need(p, NULL, "posthoc/out64");
+    double *want = need(p, NULL, "posthoc/out"), *want16 = need(p, NULL, "posthoc/out_f16");
+    if (!p->failed && total != h->nin * h->n) part_fail(p, "posthoc/snapshots does not fit its axes");
+    double *got = mem_array(h->n, sizeof(double)), *single = mem_array(h->n, sizeof(double)),
+           *halves = mem_array(h->n, sizeof(double));
+    for (size_t k = 0; !p->failed && k < h->nout; k++) {
+        double size = 0, sum = 0;
+        for (size_t i = 0; i < h->nin; i++) sum += fabs(h->coefs[i * h->nout + k]);
+        size = sum * max_abs(snap, total); /* of the terms: cancellation is measured by them */
+        for (size_t e = 0; e < h->n; e++) {
+            float f = 0;
+            got[e] = 0;
+            for (size_t i = 0; i < h->nin; i++) {
+                double c = h->coefs[i * h->nout + k], x = snap[i * h->n + e];
+                got[e] += c * x;
+                f += (float)x * (float)c;
+            }
+            single[e] = f;
+            halves[e] = half(f);
+        }
+        part_close(p, "reconstruction", "out64", got, want64 + k * h->n, h->n, relative * size);
+        part_close(p, "reconstruction", "out", single, want + k * h->n, h->n, bound_factor * noise_floor(0) * size);
+        part_close(p, "reconstruction", "out as doubles", got, want + k * h->n, h->n,
+                   bound_factor * noise_floor(0) * size);
+        /* where float and half round the other way: one unit in the last place of a half */
+        part_close_each(p, "reconstruction", "out_f16", halves, want16 + k * h->n, h->n, ldexp(1, -10));
+    }
+    double *const mine[] = {snap, want64, want, want16, got, single, halves};
+    for (size_t i = 0; i < ARRAY_LEN(mine); i++) mem_free(mine[i]);
+}
+
+/* Columns of normalised profiles on a grid of response_len points. Where each ends and its exponent are not in the file: the end is where
+ * the zeros begin, and the exponent follows from the last two values; all others must then agree. */
+static void check_response(struct gfile *f)
+{
+    struct part p;
+    size_t total = 0;
+    part_begin(&p, f, "posthoc response");
+    double *want = need(&p, &total, "posthoc/response"), *len = need(&p, NULL, "posthoc/response_len");
+    size_t n = len ? (size_t)len[0] : 0, columns = n ? total / n : 0;
+    double *got = mem_array(n + 1, sizeof(double)), *column = mem_array(n + 1, sizeof(double));
+    if (!p.failed && (n < 3 || total % n)) part_fail(&p, "posthoc/response does not fit response_len");
+    for (size_t k = 0; !p.failed && k < columns; k++) {
+        size_t end = n - 1;
+        for (size_t i = 0; i < n; i++) column[i] = want[i * columns + k];
+        while (end > 2 && column[end] == 0) end--;
+        double g = log(column[end] / column[end - 1]) / log((double)end / (double)(end - 1));
+        double std = sqrt((g + 1) / ((g + 2) * (g + 2) * (g + 3)));
+        ema_response((struct ema_profile){.nimg = (double)end, .std = std}, (int)n, got);
+        part_close(&p, "profile", "posthoc/response", got, column, n, 1e-9 * max_abs(column, n));
+    }
+    double *const mine[] = {want, len, got, column};
+    for (size_t i = 0; i < ARRAY_LEN(mine); i++) mem_free(mine[i]);
+    part_end(&p);
+}
+
+static struct ema_profile *profiles(const double *nimg, bool one_time, const double *std, size_t n)
+{
+    struct ema_profile *v = mem_array(n + 1, sizeof *v);
+    for (size_t i = 0; i < n; i++) v[i] = (struct ema_profile){.nimg = nimg[one_time ? 0 : i], .std = std[i]};
+    return v;
+}
+
+static void check_posthoc(struct gfile *f)
+{
+    struct part p;
+    struct posthoc h = {0};
+    size_t total = 0, ntimes = 0;
+    json_t *meta = meta_json(f, "posthoc");
+    double out_nimg = json_num(meta, "out_nimg", 0), cond = json_num(meta, "cond_A", 0);
+    part_begin(&p, f, "posthoc profiles");
+    double *nimg = need(&p, &ntimes, "posthoc/in_nimg"), *in_std = need(&p, &h.nin, "posthoc/in_std");
+    double *out_std = need(&p, &h.nout, "posthoc/out_std"), *want = need(&p, &total, "posthoc/coefs");
+    if (!p.failed && (ntimes != h.nin || total != h.nin * h.nout || !(out_nimg > 0)))
+        part_fail(&p, "in_nimg, in_std, out_std, coefs and out_nimg do not fit each other");
+    if (p.failed) {
+        part_end(&p);
+        goto done;
+    }
+    h.in = profiles(nimg, false, in_std, h.nin);
+    h.out = profiles(&out_nimg, true, out_std, h.nout);
+    if (has_tensor(f, "posthoc/A")) compare_dots(&p, "A", h.in, h.nin, h.in, h.nin);
+    if (has_tensor(f, "posthoc/B")) compare_dots(&p, "B", h.in, h.nin, h.out, h.nout);
+    part_end(&p);
+
+    /* A relative error of A (1e-14: exponents, powers) grows by the condition number, at most to what two roots can differ by. */
+    double relative = 1e-14 * (cond > 1 ? cond : 1);
+    part_begin(&p, f, "posthoc coefficients");
+    h.coefs = mem_array(total, sizeof(double));
+    double *x = mem_array(h.nin, sizeof(double));
+    for (size_t k = 0; k < h.nout && !p.failed; k++) {
+        if (ema_solve(h.in, (int)h.nin, h.out[k], x, NULL)) part_fail(&p, "%s", err_text());
+        for (size_t i = 0; i < h.nin; i++) h.coefs[i * h.nout + k] = x[i];
+    }
+    if (!p.failed)
+        part_close(&p, "coefficient", "posthoc/coefs", h.coefs, want, total, relative * max_abs(want, total));
+    part_end(&p);
+    mem_free(x);
+    if (has_tensor(f, "posthoc/snapshots")) {
+        part_begin(&p, f, "posthoc reconstruction");
+        h.n = st_find(f->st, "posthoc/snapshots")->count / h.nin;
+        compare_reconstruction(&p, &h, relative);
+        part_end(&p);
+    }
+    if (has_tensor(f, "posthoc/response")) check_response(f);
+done:
+    json_decref(meta);
+    double *const mine[] = {nimg, in_std, out_std, want, h.coefs};
+    for (size_t i = 0; i < ARRAY_LEN(mine); i++) mem_free(mine[i]);
+    mem_free(h.in);
+    mem_free(h.out);
+}
+
 void check_ema(struct gfile *f)
 {
     struct part p;
@@ -328,6 +499,7 @@ void check_ema(struct gfile *f)
     size_t total = 0;
     int64_t steps = 0, batch = 0;
     json_t *edm = meta_json(f, "ema_edm"), *imgnet = meta_json(f, "ema_imgnet_halflife");
+    json_t *edm2 = meta_json(f, "ema_edm2_traditional"); /* where it differs from imgnet's */
     const char *s = st_meta(f->st, "steps"), *b = st_meta(f->st, "batch_size");
     part_begin(&p, f, "inputs");
     double *params = need(&p, &total, "in/params");
@@ -346,25 +518,27 @@ void check_ema(struct gfile *f)
         if (strncmp(name, "ema_const", 9) || !slash || strcmp(slash, "/out") || slash - name >= (long)sizeof group)
             continue;
         snprintf(group, sizeof group, "%.*s", (int)(slash - name), name);
-        check_constant(f, group, 0.9999, params, k, n, (int)batch);
+        check_constant(f, group, params, k, n, (int)batch);
     }
     double img = json_num(edm, "halflife_img", 0), ramp = json_num(edm, "rampup_ratio", 0);
     snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g,ramp=%.17g}", img, ramp);
     if (has_tensor(f, "ema_edm_rampup/out")) check_halflife(f, "ema_edm_rampup", expr, params, k, n, (int)batch);
     snprintf(expr, sizeof expr, "ect.ema.halflife{img=%.17g}", img);
     if (has_tensor(f, "ema_edm_norampup/out")) check_halflife(f, "ema_edm_norampup", expr, params, k, n, (int)batch);
-    if (has_tensor(f, "ema_imgnet_online/out"))
-        check_constant(f, "ema_imgnet_online", 0.9999, params, k, n, (int)batch);
-    snprintf(expr, sizeof expr, "ect.ema.halflife_after{img=%.17g,ramp=%.17g}",
-             json_num(imgnet, "halflife_Mimg", 0) * 1e6, json_num(imgnet, "rampup_ratio", 0));
-    if (has_tensor(f, "ema_imgnet_halflife/out"))
-        check_halflife(f, "ema_imgnet_halflife", expr, params, k, n, (int)batch);
-    if (has_tensor(f, "ema_edm2_traditional/out"))
-        check_halflife(f, "ema_edm2_traditional", expr, params, k, n, (int)batch);
-    if (has_tensor(f, "posthoc/in_nimg"))
-        part_not_yet(f, "posthoc", "reconstruction of EMAs after training is not built yet");
+    if (has_tensor(f, "ema_imgnet_online/out")) check_constant(f, "ema_imgnet_online", params, k, n, (int)batch);
+    const json_t *after[] = {imgnet, edm2 ? edm2 : imgnet};
+    for (int i = 0; i < 2; i++) {
+        const char *group = i ? "ema_edm2_traditional" : "ema_imgnet_halflife";
+        char out[64];
+        snprintf(out, sizeof out, "%s/out", group);
+        snprintf(expr, sizeof expr, "ect.ema.halflife_after{img=%.17g,ramp=%.17g}",
+                 json_num(after[i], "halflife_Mimg", 0) * 1e6, json_num(after[i], "rampup_ratio", 0));
+        if (has_tensor(f, "%s", out)) check_halflife(f, group, expr, params, k, n, (int)batch);
+    }
+    if (has_tensor(f, "posthoc/in_nimg")) check_posthoc(f);
 done:
     mem_free(params);
     json_decref(edm);
     json_decref(imgnet);
+    json_decref(edm2);
 }
