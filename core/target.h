@@ -13,6 +13,7 @@ struct pass; /* a micro-batch: see core/train_pass.h; targets use the functions 
 struct target {
     const char *name, *help;
     bool needs_r;            /* mapping is called; without it r = 0 is shown to the weight function */
+    bool flow;               /* the network is a velocity at time t in (0, 1), not a denoiser at a noise level */
     double nominal_forwards; /* F per image by the paper's convention for full accounting: 3 diffusion, 4 ECT */
     err_t (*step)(struct pass *p);
 };
@@ -23,9 +24,11 @@ extern const struct target *const targets[];        /* ends with NULL */
  * are such, the network is not called. */
 int pass_batch(const struct pass *p);
 const double *pass_t(const struct pass *p), *pass_r(const struct pass *p), *pass_w(const struct pass *p);
-void pass_student(struct pass *p);         /* D_t = D(y + t eps, t), with gradient */
-void pass_teacher(struct pass *p);         /* D_r = D(y + r eps, r) of the same weights, no gradient, same mask */
-void pass_teacher_is_data(struct pass *p); /* D_r = y */
+void pass_student(struct pass *p);             /* D_t = D(y + t eps, t), with gradient */
+void pass_teacher(struct pass *p);             /* D_r = D(y + r eps, r) of the same weights, no gradient, same mask */
+void pass_teacher_is_data(struct pass *p);     /* D_r = y */
+void pass_student_flow(struct pass *p);        /* D_t = F((1 - t) y + t eps, t), with gradient */
+void pass_teacher_is_velocity(struct pass *p); /* D_r = eps - y */
 /* S_i = ||D_t - D_r||^2; then the target gives loss_i and the gradient factor g_i: dLoss_i/dD_t = g_i (D_t - D_r). */
 const double *pass_sqdist(struct pass *p);
 double *pass_loss_out(struct pass *p), *pass_factor_out(struct pass *p); /* [n], to be filled */
@@ -35,6 +38,9 @@ struct loss_opts {
     double c, p;
 };
 const struct loss_opts *pass_loss_opts(const struct pass *p);
+/* The distance of metric, c and p for S = s: its value and the factor of (D_t - D_r) in its gradient. At S = 0 with c = 0 the published
+ * gradient is 0/0, cleaned to 0; here it is 0. */
+void loss_distance(const struct loss_opts *o, double s, double *d, double *g);
 double pass_sigma_data(const struct pass *p);
 
 #endif

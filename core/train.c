@@ -68,7 +68,10 @@ err_t train_net_config(const struct spec *s, const struct dataset *data, struct 
                     data->w);
     if (s->net_cond && !data->nclasses)
         return fail(ERR_USAGE, "net.cond = true, but data set %s has no labels", data->name);
-    return net_config_from_spec(net, s, data->h, data->c, data->nclasses, sigma_data_of(s, data));
+    const struct target *target = target_find(s->target.s);
+    TRY(net_config_from_spec(net, s, data->h, data->c, data->nclasses, sigma_data_of(s, data)));
+    if (target && target->flow) net->precond = PRECOND_FLOW;
+    return ERR_OK;
 }
 
 /* The setting's text is a list of name=function, separated by blanks. */
@@ -197,6 +200,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                .label_dim = tr->net.label_dim,
                                .augment_dim = tr->net.augment_dim,
                                .teacher = tr->target->needs_r,
+                               .flow = tr->target->flow,
                                .share_noise = s->share_noise,
                                .share_dropout = s->share_dropout,
                                .sigma_data = tr->net.sigma_data,

@@ -9,6 +9,7 @@ struct pass {
     struct pass_config c;
     struct program *student, *teacher;
     float *y, *eps, *eps_r, *labels; /* device */
+    float *velocity, *rest;          /* device: eps - y [rows, per] and 1 - t [rows], where the target is a flow */
     float *factor_dev;               /* device [rows] */
     double *sums_dev;                /* device [rows] */
     double *sums, *loss, *factor;    /* host [rows] */
@@ -46,6 +47,8 @@ err_t pass_new(struct pass **out, const struct pass_config *c)
     TRYD(device_alloc(p, (void **)&p->eps, image));
     if (c->teacher && !c->share_noise) TRYD(device_alloc(p, (void **)&p->eps_r, image));
     if (c->label_dim) TRYD(device_alloc(p, (void **)&p->labels, rows * (size_t)c->label_dim * sizeof(float)));
+    if (c->flow) TRYD(device_alloc(p, (void **)&p->velocity, image));
+    if (c->flow) TRYD(device_alloc(p, (void **)&p->rest, rows * sizeof(float)));
     TRYD(device_alloc(p, (void **)&p->factor_dev, rows * sizeof(float)));
     TRYD(device_alloc(p, (void **)&p->sums_dev, rows * sizeof(double)));
 done:
@@ -57,7 +60,7 @@ done:
 void pass_free(struct pass *p)
 {
     if (!p) return;
-    void *const buffers[] = {p->y, p->eps, p->eps_r, p->labels, p->factor_dev, p->sums_dev};
+    void *const buffers[] = {p->y, p->eps, p->eps_r, p->labels, p->velocity, p->rest, p->factor_dev, p->sums_dev};
     for (size_t i = 0; i < ARRAY_LEN(buffers); i++) {
         if (buffers[i]) p->c.kernels->free(p->c.dev, buffers[i]);
     }
@@ -149,17 +152,27 @@ static bool is_zero(double r)
     return (float)r == 0; /* the network sees float: a double too small for it is zero too */
 }
 
-/* x = y + level eps and the conditions, into the program's inputs. A level of zero and unused rows become 1. */
-static void load_inputs(struct pass *p, struct program *prog, const double *level, const float *eps)
+static void load_levels(struct pass *p, struct program *prog, const double *level)
+{
+    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n && !is_zero(level[i]) ? (float)level[i] : 1;
+    p->c.kernels->upload(p->c.dev, program_input(prog, "sigma"), p->host, (size_t)p->c.rows * sizeof(float));
+}
+
+static void load_conditions(struct pass *p, struct program *prog)
 {
     const struct kernels *k = p->c.kernels;
     size_t rows = (size_t)p->c.rows;
-    float *sigma = program_input(prog, "sigma");
-    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n && !is_zero(level[i]) ? (float)level[i] : 1;
-    k->upload(p->c.dev, sigma, p->host, rows * sizeof(float));
-    k->add_noise(p->c.dev, p->y, eps, sigma, program_input(prog, "x"), p->c.rows, p->c.per);
     if (p->c.label_dim) k->copy(p->c.dev, program_input(prog, "labels"), p->labels, rows * (size_t)p->c.label_dim);
     if (p->c.augment_dim) k->fill(p->c.dev, program_input(prog, "augment"), 0, rows * (size_t)p->c.augment_dim);
+}
+
+/* x = y + level eps and the conditions, into the program's inputs. A level of zero and unused rows become 1. */
+static void load_inputs(struct pass *p, struct program *prog, const double *level, const float *eps)
+{
+    load_levels(p, prog, level);
+    p->c.kernels->add_noise(p->c.dev, p->y, eps, program_input(prog, "sigma"), program_input(prog, "x"), p->c.rows,
+                            p->c.per);
+    load_conditions(p, prog);
 }
 
 static struct run_ctx student_ctx(const struct pass *p)
@@ -173,6 +186,29 @@ void pass_student(struct pass *p)
     load_inputs(p, p->student, p->rows->t, p->eps);
     program_forward(p->student, p->rows->weights, &ctx);
     p->flops += p->forward_flops * p->rows->n;
+}
+
+void pass_student_flow(struct pass *p)
+{
+    const struct kernels *k = p->c.kernels;
+    struct run_ctx ctx = student_ctx(p);
+    load_levels(p, p->student, p->rows->t);
+    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n ? (float)(1 - p->rows->t[i]) : 0;
+    k->upload(p->c.dev, p->rest, p->host, (size_t)p->c.rows * sizeof(float));
+    k->blend_rows(p->c.dev, p->y, p->rest, p->eps, program_input(p->student, "sigma"), program_input(p->student, "x"),
+                  p->c.rows, p->c.per);
+    load_conditions(p, p->student);
+    program_forward(p->student, p->rows->weights, &ctx);
+    p->flops += p->forward_flops * p->rows->n;
+}
+
+void pass_teacher_is_velocity(struct pass *p)
+{
+    const struct kernels *k = p->c.kernels;
+    for (int i = 0; i < p->c.rows; i++) p->host[i] = 1;
+    k->upload(p->c.dev, p->factor_dev, p->host, (size_t)p->c.rows * sizeof(float));
+    k->diff_rows(p->c.dev, p->eps, p->y, p->factor_dev, p->velocity, p->c.rows, p->c.per);
+    p->d_r = p->velocity;
 }
 
 void pass_teacher_is_data(struct pass *p)

@@ -17,6 +17,7 @@ struct pass_config {
     int per;  /* elements of an image */
     int label_dim, augment_dim;
     bool teacher; /* the target calls pass_teacher */
+    bool flow;    /* the target calls pass_student_flow, pass_teacher_is_velocity */
     bool share_noise, share_dropout;
     double sigma_data;
     struct loss_opts loss;

@@ -173,10 +173,11 @@ err_t songunet_build(struct graph *g, const struct net_config *c)
     struct node *sigma = graph_input(g, "sigma", 1, 1, 1);
     struct node *labels = c->label_dim ? graph_input(g, "labels", 1, 1, c->label_dim) : NULL;
     struct node *augment = c->augment_dim ? graph_input_optional(g, "augment", 1, 1, c->augment_dim) : NULL;
-    struct precond pc = op_precond_in(g, x, sigma, c->sigma_data);
-    embedding(&b, c, pc.c_noise, labels, augment);
+    struct precond pc = net_precond_in(g, c, x, sigma);
+    bool time = c->precond == PRECOND_FLOW; /* in [0, 1]: spread over the positions that the embedding tells apart */
+    embedding(&b, c, time ? op_scale(g, pc.c_noise, 1000) : pc.c_noise, labels, augment);
     struct node *f = unet(&b, c, pc.x_in);
     graph_output(g, "F", f);
-    graph_output(g, "D", op_precond_out(g, x, f, pc));
+    graph_output(g, "D", net_precond_out(g, c, x, f, pc));
     return ERR_OK;
 }

@@ -1,25 +1,8 @@
 /* Easy consistency tuning (Geng et al. 2025, section 3): D at noise level t is pulled towards D at the lower level r of the same image,
  * noise and dropout mask, taken as a constant: L = w(t, r) d(D_t, sg D_r). With S = ||D_t - D_r||^2:
  *   pseudo-huber  d = sqrt(S + c^2) - c           dd/dD_t = (D_t - D_r) / sqrt(S + c^2)
- *   l2            d = S / sg (S + c^2)^p          dd/dD_t = 2 (D_t - D_r) / (S + c^2)^p
- * At S = 0 with c = 0 the published gradient is 0/0, cleaned to 0; here it is 0. */
+ *   l2            d = S / sg (S + c^2)^p          dd/dD_t = 2 (D_t - D_r) / (S + c^2)^p */
 #include "core/target.h"
-
-#include <math.h>
-
-static void distance(const struct loss_opts *o, double s, double *d, double *g)
-{
-    double base = s + o->c * o->c;
-    *d = *g = 0;
-    if (base == 0) return;
-    if (o->huber) {
-        *d = s / (sqrt(base) + o->c); /* = sqrt(base) - c without cancellation */
-        *g = 1 / sqrt(base);
-    } else {
-        *d = s / pow(base, o->p);
-        *g = 2 / pow(base, o->p);
-    }
-}
 
 static err_t step(struct pass *p)
 {
@@ -30,7 +13,7 @@ static err_t step(struct pass *p)
     pass_teacher(p);
     const double *s = pass_sqdist(p);
     for (int i = 0; i < n; i++) {
-        distance(pass_loss_opts(p), s[i], &loss[i], &g[i]);
+        loss_distance(pass_loss_opts(p), s[i], &loss[i], &g[i]);
         loss[i] *= w[i];
         g[i] *= w[i];
     }

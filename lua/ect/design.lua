@@ -25,6 +25,13 @@ noise.lognormal_z(1, { mean = -1.1, std = 2.0 }, function(p)
     return function(z, s) return exp(mean + std * z) end
 end)
 
+-- Flow matching: the time t in (0, 1) of x_t = (1 - t) x_0 + t eps. Uniform, or logit-normal: ln(t / (1 - t)) ~ N(mean, std^2).
+noise.uniform(1, {}, function() return function(u, s) return u end end)
+noise.logit_normal(1, { mean = 0, std = 1 }, function(p)
+    local mean, std, quantile = p.mean, p.std, host.quantile
+    return function(u, s) return 1 / (1 + exp(-(mean + std * quantile(u)))) end
+end)
+
 -- Mapping t -> r, with a = stage + 1 ------------------------------------------------------------------------------------
 
 -- r = max(0, t (1 - n(t) / q^a)),  n(t) = 1 + k sigma(-b t) = 1 + k / (1 + e^{b t})

@@ -1,0 +1,33 @@
+/* Flow matching (Lipman et al. 2023; the straight path of Liu et al. 2023), with the paper's adaptive weighting on the velocity's error (its
+ * toy of Figure 6): x_t = (1 - t) y + t eps, v = dx_t/dt = eps - y, and with S = ||F(x_t, t) - v||^2
+ *   L = w(t) S / sg (S + c^2)^p        p = 0: plain flow matching; p = 1 makes the gradient of a sample independent of its error
+ * noise(u) gives the time t in (0, 1): 0 is data, 1 is noise. */
+#include "core/target.h"
+
+static err_t step(struct pass *p)
+{
+    int n = pass_batch(p);
+    const double *t = pass_t(p), *w = pass_w(p);
+    double *loss = pass_loss_out(p), *g = pass_factor_out(p);
+    for (int i = 0; i < n; i++) {
+        if (!(t[i] < 1))
+            return fail(ERR_USAGE, "target flow: noise gave t = %g, a time must be in (0, 1): noise.uniform{}", t[i]);
+    }
+    pass_student_flow(p);
+    pass_teacher_is_velocity(p);
+    const double *s = pass_sqdist(p);
+    for (int i = 0; i < n; i++) {
+        loss_distance(pass_loss_opts(p), s[i], &loss[i], &g[i]);
+        loss[i] *= w[i];
+        g[i] *= w[i];
+    }
+    pass_gradient(p);
+    return ERR_OK;
+}
+
+extern const struct target target_flow;
+const struct target target_flow = {.name = "flow",
+                                   .help = "velocity: F((1 - t) y + t eps, t) towards eps - y",
+                                   .flow = true,
+                                   .nominal_forwards = 3,
+                                   .step = step};
