@@ -44,38 +44,16 @@ static const char *space_of(const char *metric)
     return strncmp(metric, "fd_", 3) ? NULL : metric + 3;
 }
 
-static void add_num(struct text *t, const char *key, double v)
-{
-    char buf[NUM_TEXT];
-    text_addf(t, "%s=%s\n", key, num_text(buf, v));
-}
-
-static void add_sampler(struct text *t, const struct sampler_config *c)
-{
-    char buf[NUM_TEXT];
-    double *level = mem_array((size_t)(c->nfe > 0 ? c->nfe : 0) + 1, sizeof *level);
-    int n = sampler_levels(c, level, c->nfe);
-    text_addf(t, "sampler=%s\n", c->name);
-    text_addf(t, "nfe=%d\nt=", c->nfe);
-    for (int i = 0; i < n; i++) text_addf(t, "%s%s", i ? "," : "", num_text(buf, level[i]));
-    text_add(t, "\n");
-    if (c->s_churn > 0) {
-        add_num(t, "churn", c->s_churn);
-        add_num(t, "churn.min", c->s_min);
-        add_num(t, "churn.max", c->s_max);
-        add_num(t, "churn.noise", c->s_noise);
-    }
-    mem_free(level);
-}
-
 /* Everything but the metric and its extractor: what requests of one sampling pass must share. */
 static void add_pass(struct text *t, const struct eval_request *q, const struct dataset *ref)
 {
     text_addf(t, "reference=%s\nreference.sha=%s\nreference.count=%d\n", ref->name, ref->sha, ref->n);
     text_addf(t, "samples=%lld\nseed=%llu\n", (long long)q->samples, (unsigned long long)q->seed);
-    add_sampler(t, &q->sampler);
+    sampler_identity(&q->sampler, t);
     text_addf(t, "precond=%s\nprecision=fp32 network, fp64 state\n", q->shifted ? "shifted" : "plain");
-    text_addf(t, "labels=%s\n", q->cond ? "iid from the data set" : "none");
+    text_add(t, "labels=");
+    labels_text(q->cond ? &q->labels : &(struct label_policy){.kind = LABELS_NONE}, t);
+    text_add(t, "\n");
 }
 
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT])
@@ -203,35 +181,22 @@ static void quantize(struct eval *e, int n)
     e->k->download(e->dev, e->px, e->dev_px, count);
 }
 
-/* Sets the one-hot labels (zeros before) of samples, each that of a data set image drawn by (seed, sample). */
-static void draw_labels(struct eval *e, uint64_t seed, const uint32_t *index, int n)
-{
-    struct rng r = {.seed = seed, .purpose = RNG_LABEL};
-    size_t classes = (size_t)e->ref->nclasses;
-    for (int i = 0; i < n; i++) {
-        int at = (int)(rng_uniform(&r, index[i], 0) * e->ref->n);
-        if (at >= e->ref->n) at = e->ref->n - 1;
-        e->labels[(size_t)i * classes + (size_t)e->ref->labels[at]] = 1;
-    }
-}
-
 static err_t sampler_get(struct eval *e, const struct eval_request *q, struct sampler **s)
 {
     struct program *prog;
     struct sampler_config c = q->sampler;
-    if (q->cond && !(e->ref->labels && e->ref->nclasses))
-        return fail(ERR_USAGE, "data set %s has no labels to draw", e->ref->name);
+    if (q->cond) TRY(labels_check(&q->labels, e->ref));
     TRY(program_get(e, q->shifted, &prog));
     /* a network with labels is given some in any case: rows of zeros are its unconditional label */
     c.label_dim = q->cond || program_input(prog, "labels") ? e->ref->nclasses : 0;
     return sampler_new(s, &c, prog, e->batch, e->per, e->k, e->dev);
 }
 
-static err_t sample_chunk(struct eval *e, struct sampler *s, struct params *w, bool cond, uint64_t seed,
-                          const uint32_t *index, int n, double *out)
+static err_t sample_chunk(struct eval *e, struct sampler *s, struct params *w, const struct eval_request *q,
+                          uint64_t seed, const uint32_t *index, int n, double *out)
 {
-    memset(e->labels, 0, (size_t)n * (size_t)e->ref->nclasses * sizeof *e->labels);
-    if (cond) draw_labels(e, seed, index, n);
+    struct label_policy none = {.kind = LABELS_NONE};
+    labels_draw(q->cond ? &q->labels : &none, e->ref, seed, index, n, e->labels);
     return sampler_draw(s, w, seed, index, n, e->labels, out);
 }
 
@@ -243,7 +208,7 @@ err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *
     TRY(sampler_get(e, q, &s));
     for (int at = 0; at < n; at += e->batch) {
         int take = n - at < e->batch ? n - at : e->batch;
-        TRYD(sample_chunk(e, s, w, q->cond, seed, index + at, take, out + (size_t)at * (size_t)e->per));
+        TRYD(sample_chunk(e, s, w, q, seed, index + at, take, out + (size_t)at * (size_t)e->per));
     }
 done:
     sampler_free(s);
@@ -265,7 +230,7 @@ static err_t eval_pass(struct eval *e, struct params *w, const struct eval_reque
         int take = q->samples - at < e->batch ? (int)(q->samples - at) : e->batch;
         int64_t start = host.mono_ns();
         for (int i = 0; i < take; i++) index[i] = (uint32_t)(at + i);
-        TRYD(sample_chunk(e, s, w, q->cond, q->seed, index, take, e->x));
+        TRYD(sample_chunk(e, s, w, q, q->seed, index, take, e->x));
         quantize(e, take);
         double shared = (double)(host.mono_ns() - start) * 1e-9 / n;
         for (int i = 0; i < n; i++) {

@@ -9,6 +9,7 @@
 
 #include "core/graph.h"
 #include "core/io/dataset.h"
+#include "core/labels.h"
 #include "core/sampler.h"
 #include "core/spec.h"
 
@@ -18,7 +19,8 @@ struct eval_request {
     int64_t samples;
     uint64_t seed; /* block */
     bool shifted;  /* ECMPrecond's evaluation form of the preconditioning: for sampler ect; EDM's solvers: plain */
-    bool cond;     /* labels drawn from the data set's distribution */
+    bool cond;     /* the network takes labels: drawn as `labels` says; else none */
+    struct label_policy labels;
 };
 /* Adds to canon the canonical text "key=value\n..." of everything that identifies the evaluator (not run, step,
  * weights); sha is its hash. */

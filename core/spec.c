@@ -62,8 +62,20 @@ static err_t check_number(const struct spec_field *f, double v)
 
 static err_t check_word(const struct spec_field *f, const char *word)
 {
+    enum { WORDS = 32 };
+    char buf[512];
+    const char *words[WORDS];
+    size_t n = 0;
     if (!f->range[0] || range_has_word(f->range, word)) return ERR_OK;
-    return fail(ERR_USAGE, "%s = %s: must be %s", f->key, word, f->range);
+    snprintf(buf, sizeof buf, "%s", f->range);
+    for (char *p = buf; p && n < WORDS;) {
+        words[n++] = p;
+        p = strchr(p, '|');
+        if (p) *p++ = 0;
+    }
+    const char *near = nearest_name(word, words, n);
+    return fail(ERR_USAGE, "%s = %s: must be %s%s%s%s", f->key, word, f->range, near ? "; did you mean '" : "",
+                near ? near : "", near ? "'?" : "");
 }
 
 /* ---- text to value --------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,11 @@ local RUN_COLUMNS = {
     images_per_s = { head = "images/s", kind = "metric" }, iters = { head = "steps", kind = "count" },
 }
 local HIGHER_IS_BETTER = { precision = true, recall = true, density = true, coverage = true }
-local SAMPLER_NAMES = { heun = "Heun", euler = "Euler", ect = "consistency" }
+local SAMPLER_NAMES = {
+    heun = "Heun", euler = "Euler", ect = "consistency", ["dpmpp-2m"] = "DPM-Solver++(2M)", ["ancestral-ve"] = "ancestral (VE)",
+    ["ancestral-vp"] = "ancestral (VP)", ["flow-euler"] = "flow matching, Euler",
+}
+report.SAMPLER_NAMES = SAMPLER_NAMES
 local CONTROLS = { { "real_half", "real halves" }, { "gaussian", "Gaussian" } }
 local STATUSES = { "diverged", "failed", "blocked", "interrupted", "running", "pending" }
 
@@ -28,7 +32,7 @@ local function parse_column(key)
     if RUN_COLUMNS[key] then
         return { key = key, field = key, head = RUN_COLUMNS[key].head, kind = RUN_COLUMNS[key].kind }
     end
-    local metric, sampler, nfe = key:match "^([%w_:.-]+)@(%a*)(%d+)$"
+    local metric, sampler, nfe = key:match "^([%w_:.-]+)@([%w-]-)(%d+)$"
     if not metric then
         report.refuse(("no column '%s': write METRIC@EVALUATIONS such as fd_random@2 or fd_pixel@heun35, or one of flops_total, " ..
             "flops_executed, flops_nominal, units_paper, seconds, images_per_s"):format(key))
@@ -70,13 +74,28 @@ local function canon_of(sha)
     return canons[sha]
 end
 
--- Was it sampled at the noise levels that the script asks for? Two evaluations may differ in nothing else.
-local function has_levels(e, want)
-    if not want or not want.mid_t or e.sampler ~= "ect" or e.nfe < 2 then return true end
+local ON_GRID = { heun = true, euler = true, ["dpmpp-2m"] = true, ["ancestral-ve"] = true }
+local function close(a, b) return a and math.abs(a - b) <= 1e-9 * b end
+
+-- Was it sampled as the script asks? Two evaluations may differ in the sampler's settings or the labels alone.
+local function is_as_asked(e, want)
+    local canon = "\n" .. canon_of(e.evaluator)
+    local function line(key) return canon:match("\n" .. key .. "=([^\n]*)") end
+    local function number(x) return x and report.number(x) end
+    local t = line "t"
+    if not want or not t then return true end
+    local asked, said = want.labels or "data", line "labels"
+    if said ~= asked and not (asked == "data" and (said == "iid from the data set" or said == "none")) then return false end
+    local churns = e.sampler == "heun" or e.sampler == "euler"
+    if line "churn" ~= (churns and number(want.churn) or nil) then return false end
+    if line "alpha" ~= (e.sampler == "heun" and number(want.alpha) or nil) then return false end
+    local first, last = tonumber(t:match "^[^,]+"), tonumber(t:match "[^,]+$")
+    if (e.sampler == "ect" or ON_GRID[e.sampler]) and not want.churn and not close(first, want.sigma_max or 80) then return false end
+    if ON_GRID[e.sampler] and not want.churn and e.nfe > 2 and not close(last, want.sigma_min or 0.002) then return false end
+    if not want.mid_t or e.sampler ~= "ect" or e.nfe < 2 then return true end
     local levels = {}
-    for i = 1, e.nfe - 1 do levels[i] = want.mid_t[i] and report.number(want.mid_t[i]) or "" end
-    local t = ("\n" .. canon_of(e.evaluator)):match "\nt=([^\n]*)"
-    return not t or t:sub(-#table.concat(levels, ",")) == table.concat(levels, ",")
+    for i = 1, e.nfe - 1 do levels[i] = number(want.mid_t[i]) or "" end
+    return t:sub(-#table.concat(levels, ",")) == table.concat(levels, ",")
 end
 
 -- The evaluation of a run that a column shows, or nil.
@@ -91,7 +110,7 @@ local function pick_eval(run, column, declared)
     for _, e in ipairs(run.evals) do
         if e.metric == column.metric and e.nfe == column.nfe and e.sampler == column.sampler
             and (not want or not want.ema or want.ema == e.weights) and (not want or not want.samples or want.samples == e.samples)
-            and (not want or not want.seed or want.seed == tonumber(e.seed)) and has_levels(e, want)
+            and (not want or not want.seed or want.seed == tonumber(e.seed)) and is_as_asked(e, want)
             and (not want or run.iters == 0 or math.abs(e.step - run.iters * share / 100) <= 1)
             and (not best or e.step > best.step or (e.step == best.step and e.samples > best.samples)) then
             best = e

@@ -79,13 +79,12 @@ end
 
 -- ---- samples
 
-local SAMPLERS = { heun = "Heun", euler = "Euler" }
 local function caption(role, label)
-    local sampler, n = role:match "^grid:(%a+)@?(%d+)$"
+    local sampler, n = role:match "^grid:([%w-]-)@?(%d+)$"
     if role == "grid:data" then return "data" end
     if not sampler then return ("%s, %s"):format(label, role) end
     local steps = sampler == "ect" or sampler == "nearest"
-    local how = steps and plural(tonumber(n), "step") or ("%s, %s evaluations"):format(SAMPLERS[sampler] or sampler, n)
+    local how = steps and plural(tonumber(n), "step") or ("%s, %s evaluations"):format(report.SAMPLER_NAMES[sampler] or sampler, n)
     return (sampler == "nearest" and "training images nearest to %s, %s" or "%s, %s"):format(label, how)
 end
 

@@ -49,18 +49,21 @@ static err_t eval_command(struct args *a)
     return err;
 }
 
-static const struct opt eval_opts[] = {{"metrics", 0, "LIST", "fd_pixel,fd_random"},
-                                       {"nfe", 0, "LIST", "network evaluations per image, such as 1,2"},
-                                       {"samples", 0, "N", "generated images"},
-                                       {"sampler", 0, "NAME", "ect or heun"},
-                                       {"ema", 0, "NAME", "raw or an EMA's name"},
-                                       {"at", 0, "LIST", "when: percentages of the run, or steps"},
-                                       {"seed", 0, "N", "block of sample seeds"},
-                                       {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
-                                       {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
-                                       OPT_LEDGER,
-                                       OPT_JSON,
-                                       OPT_END};
+static const struct opt eval_opts[] = {
+    {"metrics", 0, "LIST", "fd_pixel,fd_random"},
+    {"nfe", 0, "LIST", "network evaluations per image, such as 1,2"},
+    {"samples", 0, "N", "generated images"},
+    {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
+    {"ema", 0, "NAME", "raw or an EMA's name"},
+    {"at", 0, "LIST", "when: percentages of the run, or steps"},
+    {"seed", 0, "N", "block of sample seeds"},
+    {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
+    {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none"},
+    {"set", 0, "KEY=VALUE", "another eval.* setting, such as eval.churn=40 (may be repeated)"},
+    {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
+    OPT_LEDGER,
+    OPT_JSON,
+    OPT_END};
 const struct command cmd_eval = {
     .name = "eval",
     .args = "RUN",

@@ -35,6 +35,14 @@ struct front {
 static const char *const columns[] = {"flops_executed", "flops_nominal", "flops_ancestors", "flops_total",
                                       "units_paper",    "seconds",       "images_per_s",    "step"};
 
+/* Where NFE begins in "35", "heun35" or "dpmpp-2m35": a sampler's name may have digits, but ends in none. */
+static const char *nfe_of(const char *text)
+{
+    const char *end = text + strlen(text);
+    while (end > text && isdigit((unsigned char)end[-1])) end--;
+    return end;
+}
+
 /* "fd_pixel@heun35" */
 static err_t parse_key(struct front *f, const char *key, bool minimise)
 {
@@ -50,8 +58,7 @@ static err_t parse_key(struct front *f, const char *key, bool minimise)
     o->is_eval = true;
     snprintf(o->metric, sizeof o->metric, "%.*s", (int)(at ? at - key : (long)strlen(key)), key);
     if (at && !group_nfe) {
-        const char *digits = at + 1;
-        while (isalpha((unsigned char)*digits)) digits++;
+        const char *digits = nfe_of(at + 1);
         if (digits > at + 1) snprintf(o->sampler, sizeof o->sampler, "%.*s", (int)(digits - at - 1), at + 1);
         o->nfe = atoi(digits);
     }
@@ -145,7 +152,7 @@ static err_t eval_value(struct front *f, const struct objective *o, struct point
     int nfe = o->nfe;
     snprintf(sampler, sizeof sampler, "%s", o->sampler);
     if (!nfe) { /* the group is NFE after a sampler that is not ect */
-        size_t n = strcspn(p->group, "0123456789");
+        size_t n = (size_t)(nfe_of(p->group) - p->group);
         if (n) snprintf(sampler, sizeof sampler, "%.*s", (int)n, p->group);
         nfe = atoi(p->group + n);
     }

@@ -126,15 +126,18 @@ static err_t sample_run(struct args *a)
     return err;
 }
 
-static const struct opt sample_opts[] = {{"out", 'o', "DIR|x.npz|x.png", "where to (default: samples/ of the run)"},
-                                         {"seeds", 0, "0-63", "which images"},
-                                         {"nfe", 0, "N", "network evaluations per image"},
-                                         {"sampler", 0, "NAME", "ect or heun"},
-                                         {"ema", 0, "NAME", "raw or an EMA's name"},
-                                         {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
-                                         {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
-                                         OPT_LEDGER,
-                                         OPT_END};
+static const struct opt sample_opts[] = {
+    {"out", 'o', "DIR|x.npz|x.png", "where to (default: samples/ of the run)"},
+    {"seeds", 0, "0-63", "which images"},
+    {"nfe", 0, "N", "network evaluations per image"},
+    {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
+    {"ema", 0, "NAME", "raw or an EMA's name"},
+    {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
+    {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none"},
+    {"set", 0, "KEY=VALUE", "another eval.* setting, such as eval.churn=40 (may be repeated)"},
+    {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
+    OPT_LEDGER,
+    OPT_END};
 const struct command cmd_sample = {.name = "sample",
                                    .args = "RUN",
                                    .help = "images from a trained run",

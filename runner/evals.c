@@ -52,21 +52,17 @@ static err_t check_metric(const char *metric)
 err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric,
                         int nfe)
 {
-    bool ect = !strcmp(e->eval_sampler.s, "ect");
+    const struct sampler_info *info;
     TRY(check_metric(metric));
-    if (!strcmp(e->eval_sampler.s, "heun") && nfe % 2 == 0)
-        return fail(ERR_USAGE, "eval.nfe: heun takes 2 * steps - 1 evaluations, so %d cannot be", nfe);
+    TRY(sampler_find(e->eval_sampler.s, &info));
     *q = (struct eval_request){
-        .samples = e->eval_samples, .seed = (uint64_t)e->eval_seed, .shifted = ect, .cond = run->net_cond};
+        .samples = e->eval_samples, .seed = (uint64_t)e->eval_seed, .shifted = info->shifted, .cond = run->net_cond};
     snprintf(q->metric, sizeof q->metric, "%s", metric);
-    sampler_defaults(&q->sampler, e->eval_sampler.s, nfe);
-    if (!ect) return ERR_OK;
-    if (nfe - 1 > e->eval_mid_t.n)
-        return fail(ERR_USAGE, "eval.nfe: %d steps need %d noise levels in eval.mid_t, which has %d", nfe, nfe - 1,
-                    e->eval_mid_t.n);
-    q->sampler.nmid = nfe - 1;
-    for (int i = 0; i < nfe - 1; i++) q->sampler.mid_t[i] = e->eval_mid_t.v[i];
-    return ERR_OK;
+    TRY(labels_parse(e->eval_labels.s, &q->labels));
+    bool asked = q->labels.kind != LABELS_DATA && q->labels.kind != LABELS_NONE;
+    if (!run->net_cond && asked)
+        return fail(ERR_USAGE, "eval.labels = %s: this network takes no labels (net.cond = false)", e->eval_labels.s);
+    return sampler_from_spec(&q->sampler, e, nfe);
 }
 
 static bool has_item(const struct eval_list *l, const struct eval_item *x)
@@ -84,6 +80,7 @@ static err_t add_item(struct eval_list *l, const struct spec *run, const struct 
     struct text canon = {0};
     snprintf(x.weights, sizeof x.weights, "%.31s", e->eval_ema.s);
     TRY(eval_request_init(&x.q, run, e, metric, nfe));
+    if (x.q.cond) TRY(labels_check(&x.q.labels, data));
     eval_identity(&x.q, data, &canon, x.sha);
     if (has_item(l, &x)) {
         text_done(&canon);
@@ -201,6 +198,7 @@ static bool same_samples(const struct eval_item *a, const struct eval_item *b)
 {
     return a->step == b->step && !strcmp(a->weights, b->weights) && a->q.samples == b->q.samples &&
            a->q.seed == b->q.seed && a->q.shifted == b->q.shifted && a->q.cond == b->q.cond &&
+           a->q.labels.kind == b->q.labels.kind && a->q.labels.class == b->q.labels.class &&
            !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
 }
 

@@ -17,18 +17,38 @@ static err_t recorded_evals(struct subject *s)
     return err;
 }
 
+/* "eval.churn=40": what was trained stays as it was. */
+static err_t set_eval(struct subject *s, const char *text)
+{
+    char key[64];
+    const char *eq = strchr(text, '=');
+    if (!eq || (size_t)(eq - text) >= sizeof key) return fail(ERR_USAGE, "--set %s: not KEY=VALUE", text);
+    snprintf(key, sizeof key, "%.*s", (int)(eq - text), text);
+    const struct spec_field *f = spec_find(key);
+    if (f && f->class != SPEC_EVAL)
+        return fail(ERR_USAGE, "--set %s: only eval.* settings can be changed for a trained run", key);
+    err_t err = spec_set(&s->spec, key, eq + 1);
+    return err ? fail_in(err, "--set") : ERR_OK;
+}
+
 err_t subject_options(struct subject *s, const struct args *a)
 {
-    static const char *const keys[][2] = {{"nfe", "eval.nfe"},         {"sampler", "eval.sampler"}, {"ema", "eval.ema"},
-                                          {"samples", "eval.samples"}, {"metrics", "eval.metrics"}, {"at", "eval.at"},
-                                          {"seed", "eval.seed"},       {"mid-t", "eval.mid_t"}};
+    static const char *const keys[][2] = {
+        {"nfe", "eval.nfe"},         {"sampler", "eval.sampler"}, {"ema", "eval.ema"},
+        {"samples", "eval.samples"}, {"metrics", "eval.metrics"}, {"at", "eval.at"},
+        {"seed", "eval.seed"},       {"mid-t", "eval.mid_t"},     {"labels", "eval.labels"}};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const char *v = args_get(a, keys[i][0]);
         if (!v) continue;
         err_t err = spec_set(&s->spec, keys[i][1], v);
         if (err) return fail_in(err, "--%s", keys[i][0]);
     }
-    return ERR_OK;
+    const char **sets;
+    int n = args_all(a, "set", &sets);
+    err_t err = ERR_OK;
+    for (int i = 0; i < n && !err; i++) err = set_eval(s, sets[i]);
+    mem_free(sets);
+    return err;
 }
 
 static err_t open_all(struct subject *s, struct args *a, const char *name)

@@ -18,7 +18,7 @@ struct subject {
 /* name: the beginning of a run's id. The device is --device or the run's; threads all cores. */
 err_t subject_open(struct subject *s, struct args *a, const char *name, enum ledger_mode mode) MUST_USE;
 void subject_close(struct subject *s);
-/* Applies --nfe, --sampler, --ema, --samples, --metrics, --at, --seed where given. */
+/* Applies --nfe, --sampler, --ema, --samples, --metrics, --at, --seed, --mid-t, --labels and --set eval.*=... where given. */
 err_t subject_options(struct subject *s, const struct args *a) MUST_USE;
 
 #endif

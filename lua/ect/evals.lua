@@ -30,9 +30,20 @@ local function check(set)
         end
     end
     local mid_t = #words(set["eval.mid_t"])
+    local labels = set["eval.labels"]
+    if not (labels == "data" or labels == "uniform" or labels == "balanced" or labels == "none" or labels:match("^class:%d+$")) then
+        complain(("eval.labels: '%s' is none of data, uniform, balanced, class:K, none"):format(labels), "labels")
+    end
+    if tonumber(set["eval.sigma_min"]) >= tonumber(set["eval.sigma_max"]) and set["eval.sampler"] ~= "ect" then
+        complain("eval.sigma_min: must be below eval.sigma_max", "sigma_min")
+    end
     for _, nfe in ipairs(numbers(set["eval.nfe"])) do
         if set["eval.sampler"] == "heun" and nfe % 2 == 0 then
             complain(("eval.nfe: heun takes 2 evaluations a step and 1 in the last, so nfe is odd, not %d"):format(nfe), "nfe")
+        end
+        if set["eval.sampler"] == "ancestral-vp" and nfe <= tonumber(set["eval.beta_max"]) then
+            complain(("eval.nfe: ancestral-vp with beta_max = %s needs more than %s evaluations, not %d"):format(set["eval.beta_max"],
+                set["eval.beta_max"], nfe), "nfe")
         end
         if set["eval.sampler"] == "ect" and nfe - 1 > mid_t then
             complain(("eval.nfe: %d steps need %d noise levels in eval.mid_t, it has %d"):format(nfe, nfe - 1, mid_t), "nfe")
@@ -40,11 +51,26 @@ local function check(set)
     end
 end
 
+-- { churn = { 40, min = 0.05 } } -> { churn = 40, ["churn.min"] = 0.05 }
+local function flat(given)
+    local out = {}
+    for _, k in ipairs(sandbox.sorted_keys(given)) do
+        local v = given[k]
+        if type(k) == "string" and type(v) == "table" and settings.prefixes["eval." .. k] then
+            for _, inner in ipairs(sandbox.sorted_keys(v)) do out[inner == 1 and k or k .. "." .. tostring(inner)] = v[inner] end
+        else
+            out[k] = v
+        end
+    end
+    return out
+end
+
 -- One set as text per eval.* key: defaults, then the base's, the script's, and the command line's.
 local function one(base, given, override)
     local set = {}
     for _, key in ipairs(keys) do set[key] = base[key] or settings.fields[key].default end
     if type(given) ~= "table" then complain("eval: a table of settings is needed, not a " .. type(given), "eval") end
+    given = flat(given)
     for _, k in ipairs(sandbox.sorted_keys(given)) do
         local key = "eval." .. tostring(k)
         if type(k) == "string" and not settings.fields[key] and settings.fields[k] and settings.fields[k].class == "eval" then key = k end
@@ -75,6 +101,9 @@ function evals.sets(base, given, override)
     return list
 end
 
+-- Settings of samplers that a report needs in order to tell two evaluations apart; left out where they are the default.
+local told = { "labels", "sigma_min", "sigma_max", "churn", "alpha" }
+
 function evals.json(list)
     local out = json.array {}
     for i, set in ipairs(list) do
@@ -83,6 +112,10 @@ function evals.json(list)
             samples = tonumber(set["eval.samples"]), metrics = words(set["eval.metrics"]), mid_t = numbers(set["eval.mid_t"]),
             seed = tonumber(set["eval.seed"]),
         }
+        for _, key in ipairs(told) do
+            local text = set["eval." .. key]
+            if text ~= settings.fields["eval." .. key].default then out[i][key] = tonumber(text) or text end
+        end
     end
     return out
 end
