@@ -20,6 +20,9 @@ struct norm_opts {
     bool silu, dropout;
 };
 struct node *op_group_norm(struct graph *g, struct node *x, struct node *gamma, struct node *beta, struct norm_opts o);
+/* With an adaptive scale and shift before SiLU: norm(x) (1 + scale) + shift; e {batch,1,1,2c} holds the scales, then the shifts. */
+struct node *op_group_norm_adaptive(struct graph *g, struct node *x, struct node *gamma, struct node *beta,
+                                    struct node *e, struct norm_opts o);
 struct node *op_silu(struct graph *g, struct node *x);
 struct node *op_add(struct graph *g, struct node *a, struct node *b, double scale); /* scale * (a + b) */
 struct node *op_add_channel(struct graph *g, struct node *x, struct node *e);       /* e {batch,1,1,c} to every pixel */
@@ -27,9 +30,13 @@ struct node *op_scale(struct graph *g, struct node *x, double scale);
 struct node *op_concat(struct graph *g, struct node *a, struct node *b); /* along channels */
 /* Depthwise resampling by 2 with filter taps (normalised here): EDM's up/down. */
 struct node *op_resample(struct graph *g, struct node *x, const double *taps, int ntaps, bool up);
+/* Down by 2 where the filter lies inside the image: no padding, (h - ntaps) / 2 + 1 rows. */
+struct node *op_resample_inside(struct graph *g, struct node *x, const double *taps, int ntaps);
 /* Softmax attention of an interleaved qkv {batch, h, w, heads*ch*3} (channel = head*3*ch + c*3 + {q,k,v}); k / sqrt(ch). */
 struct node *op_attention(struct graph *g, struct node *qkv, int heads);
 struct node *op_embed_positional(struct graph *g, struct node *t, int channels, bool endpoint, bool cos_first);
+/* sin and cos of 2 pi t f; freqs: a buffer, half as many as channels. */
+struct node *op_embed_fourier(struct graph *g, struct node *t, struct node *freqs, bool cos_first);
 struct node *op_relu(struct graph *g, struct node *x);
 struct node *op_mean_pool(struct graph *g, struct node *x);
 /* Of feature networks. Those marked + have no gradient. */

@@ -47,8 +47,9 @@ struct gemm_desc {
 struct norm_desc {
     int n, hw, c, groups;
     float eps;
-    bool silu;    /* apply SiLU to the normalised value */
-    bool dropout; /* then drop with probability p (passed per call, 0 = off) from the counter, scale by 1/(1-p) */
+    bool per_sample; /* gamma, beta and their gradients are [n, c]: a row for each sample */
+    bool silu;       /* apply SiLU to the normalised value */
+    bool dropout;    /* then drop with probability p (passed per call, 0 = off) from the counter, scale by 1/(1-p) */
 };
 
 /* Windows of size x size pixels, `stride` apart, of x[n, h, w, c] after `pad` empty pixels were put round it: the largest value,

@@ -7,7 +7,7 @@
 
 static const char *const coders[] = {"standard", "skip", "residual"}; /* by CODER_ */
 
-static const struct net_family families[] = {{"songunet", songunet_build}, {"mlp", mlp_build}};
+static const struct net_family families[] = {{"songunet", songunet_build}, {"adm", adm_build}, {"mlp", mlp_build}};
 
 /* Karras et al. 2022, Table 7: CIFAR-10, DDPM++. */
 #define CIFAR10_DDPMPP                                                                                                 \

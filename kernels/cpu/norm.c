@@ -186,7 +186,8 @@ void cpu_group_norm_fwd(struct kdev *dev, const struct norm_desc *q, const float
 #pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
         struct drop d = drop_of(q, p, s, i);
-        forward(q, &v, x + i * per, gamma, beta, &d, y + i * per, stats + (size_t)i * q->groups * 2);
+        size_t row = q->per_sample ? (size_t)i * q->c : 0;
+        forward(q, &v, x + i * per, gamma + row, beta + row, &d, y + i * per, stats + (size_t)i * q->groups * 2);
     }
 }
 
@@ -326,8 +327,17 @@ void cpu_group_norm_bwd(struct kdev *dev, const struct norm_desc *q, const float
 #pragma omp parallel for schedule(static) if (q->n * per > 8192)
     for (int i = 0; i < q->n; i++) {
         struct drop d = drop_of(q, p, s, i);
-        backward(q, &v, x + i * per, gamma, beta, &d, stats + (size_t)i * q->groups * 2, dy + i * per, dx + i * per,
-                 acc_dx, ws + (size_t)i * 2 * q->c);
+        size_t row = q->per_sample ? (size_t)i * q->c : 0;
+        backward(q, &v, x + i * per, gamma + row, beta + row, &d, stats + (size_t)i * q->groups * 2, dy + i * per,
+                 dx + i * per, acc_dx, ws + (size_t)i * 2 * q->c);
+    }
+    if (q->per_sample) {
+        for (int i = 0; i < q->n; i++) {
+            const float *part = ws + (size_t)i * 2 * q->c;
+            if (dgamma) memcpy(dgamma + (size_t)i * q->c, part, (size_t)q->c * sizeof *part);
+            if (dbeta) memcpy(dbeta + (size_t)i * q->c, part + q->c, (size_t)q->c * sizeof *part);
+        }
+        return;
     }
     /* sums over samples first, so that the running total is rounded once per call and not once per sample */
     float *total = ws;
@@ -336,5 +346,41 @@ void cpu_group_norm_bwd(struct kdev *dev, const struct norm_desc *q, const float
     for (int k = 0; k < q->c; k++) {
         if (dgamma) dgamma[k] += total[k];
         if (dbeta) dbeta[k] += total[q->c + k];
+    }
+}
+
+/* ---- adaptive scale: a row of gamma and beta for each sample --------------------------------------------------------------- */
+
+void cpu_modulate(struct kdev *d, const float *gamma, const float *beta, const float *e, float *g, float *b, int n,
+                  int c)
+{
+    (void)d;
+    for (int i = 0; i < n; i++) {
+        const float *scale = e + (size_t)i * 2 * c, *shift = scale + c;
+        for (int k = 0; k < c; k++) {
+            g[(size_t)i * c + k] = gamma[k] * (1 + scale[k]);
+            b[(size_t)i * c + k] = beta[k] * (1 + scale[k]) + shift[k];
+        }
+    }
+}
+
+void cpu_modulate_bwd(struct kdev *d, const float *gamma, const float *beta, const float *e, const float *dg,
+                      const float *db, float *de, bool acc_e, float *dgamma, float *dbeta, int n, int c)
+{
+    (void)d;
+    for (int k = 0; k < c; k++) {
+        double sum_g = 0, sum_b = 0;
+        for (int i = 0; i < n; i++) {
+            size_t at = (size_t)i * c + k, row = (size_t)i * 2 * c + k;
+            double up = 1 + (double)e[row];
+            sum_g += dg[at] * up;
+            sum_b += db[at] * up;
+            if (!de) continue;
+            float scale = dg[at] * gamma[k] + db[at] * beta[k];
+            de[row] = acc_e ? de[row] + scale : scale;
+            de[row + c] = acc_e ? de[row + c] + db[at] : db[at];
+        }
+        if (dgamma) dgamma[k] += (float)sum_g;
+        if (dbeta) dbeta[k] += (float)sum_b;
     }
 }

@@ -70,10 +70,10 @@ INLINE void tap_body(float *restrict y, const float *restrict x, float f, int c)
 ISA_CLONES(tap, (float *y, const float *x, float f, int c), (y, x, f, c))
 
 void cpu_resample_down(struct kdev *d, const float *x, float *y, int n, int h, int w, int c, const float *f, int taps,
-                       float gain, bool acc)
+                       int pad, float gain, bool acc)
 {
     (void)d;
-    int pad = (taps - 1) / 2, ho = h / 2, wo = w / 2;
+    int ho = (h + 2 * pad - taps) / 2 + 1, wo = (w + 2 * pad - taps) / 2 + 1;
 #pragma omp parallel for collapse(2) schedule(static) if ((size_t)n * h * w * c > 16384)
     for (int i = 0; i < n; i++)
         for (int yo = 0; yo < ho; yo++)
@@ -94,23 +94,23 @@ void cpu_resample_down(struct kdev *d, const float *x, float *y, int n, int h, i
 
 /* the transpose of down: pixel (yi, xi) of the large image collects from every small pixel whose taps reach it */
 void cpu_resample_up(struct kdev *d, const float *x, float *y, int n, int h, int w, int c, const float *f, int taps,
-                     float gain, bool acc)
+                     int pad, float gain, bool acc)
 {
     (void)d;
-    int pad = (taps - 1) / 2, ho = 2 * h, wo = 2 * w;
-#pragma omp parallel for collapse(2) schedule(static) if ((size_t)n * h * w * c > 4096)
+    int hs = (h + 2 * pad - taps) / 2 + 1, ws = (w + 2 * pad - taps) / 2 + 1;
+#pragma omp parallel for collapse(2) schedule(static) if ((size_t)n * h * w * c > 16384)
     for (int i = 0; i < n; i++)
-        for (int yo = 0; yo < ho; yo++)
-            for (int xo = 0; xo < wo; xo++) {
-                float *out = y + (((size_t)i * ho + yo) * wo + xo) * c;
+        for (int yo = 0; yo < h; yo++)
+            for (int xo = 0; xo < w; xo++) {
+                float *out = y + (((size_t)i * h + yo) * w + xo) * c;
                 if (!acc) memset(out, 0, (size_t)c * sizeof *out);
                 for (int a = 0; a < taps; a++) {
                     int ys = yo + pad - a, yi = ys / 2;
-                    if (ys < 0 || ys % 2 || yi >= h) continue;
+                    if (ys < 0 || ys % 2 || yi >= hs) continue;
                     for (int b = 0; b < taps; b++) {
                         int xs = xo + pad - b, xi = xs / 2;
-                        if (xs < 0 || xs % 2 || xi >= w) continue;
-                        tap(out, x + (((size_t)i * h + yi) * w + xi) * c, gain * f[a] * f[b], c);
+                        if (xs < 0 || xs % 2 || xi >= ws) continue;
+                        tap(out, x + (((size_t)i * hs + yi) * ws + xi) * c, gain * f[a] * f[b], c);
                     }
                 }
             }
@@ -130,6 +130,19 @@ void cpu_embed_positional(struct kdev *d, const float *t, float *out, int n, int
             row[j + (cos_first ? 0 : half)] = (float)cos(t[i] * f);
         }
     }
+}
+
+void cpu_embed_fourier(struct kdev *d, const float *t, const float *f, float *out, int n, int c, bool cos_first)
+{
+    (void)d;
+    const double turn = 6.28318530717958647692;
+    int half = c / 2;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < half; j++) {
+            double angle = turn * f[j] * t[i];
+            out[(size_t)i * c + j + (cos_first ? half : 0)] = (float)sin(angle);
+            out[(size_t)i * c + j + (cos_first ? 0 : half)] = (float)cos(angle);
+        }
 }
 
 /* Karras et al. 2022, table 1; the shifted form is ECMPrecond's in evaluation, which shifts c_skip and c_out's numerator only. */

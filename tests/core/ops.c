@@ -66,6 +66,21 @@ static struct node *make_norm_dropout(struct graph *g, struct node *x, struct no
     (void)z;
     return norm_of(g, x, (struct norm_opts){.groups = 3, .eps = 1e-6, .silu = true, .dropout = true});
 }
+static struct node *adaptive_of(struct graph *g, struct node *x, struct node *e, struct norm_opts o)
+{
+    int c = node_channels(x);
+    return op_group_norm_adaptive(g, x, weight(g, "gamma", 1, &c), weight(g, "beta", 1, &c), e, o);
+}
+static struct node *make_adaptive(struct graph *g, struct node *x, struct node *z)
+{
+    return adaptive_of(g, x, z, (struct norm_opts){.groups = 3, .eps = 1e-5});
+}
+/* the embedding of z has two users, so its gradient is added to */
+static struct node *make_adaptive_dropout(struct graph *g, struct node *x, struct node *z)
+{
+    struct norm_opts o = {.groups = 1, .eps = 1e-5, .silu = true, .dropout = true};
+    return op_add_channel(g, adaptive_of(g, x, z, o), op_linear(g, z, weight(g, "w", 2, (int[]){5, 10}), NULL));
+}
 static struct node *make_silu(struct graph *g, struct node *x, struct node *z)
 {
     (void)z;
@@ -97,6 +112,17 @@ static struct node *make_down(struct graph *g, struct node *x, struct node *z)
 {
     (void)z;
     return op_resample(g, x, (double[]){1, 1}, 2, false);
+}
+static struct node *make_down_inside(struct graph *g, struct node *x, struct node *z)
+{
+    (void)z;
+    return op_resample_inside(g, x, (double[]){1, 2, 4, 1}, 4);
+}
+/* two users of x, one of them the resampling */
+static struct node *make_down_inside_add(struct graph *g, struct node *x, struct node *z)
+{
+    return op_add(g, op_resample_inside(g, op_silu(g, op_add(g, x, z, 1)), (double[]){1, 1}, 2),
+                  op_resample(g, op_add(g, x, z, 1), (double[]){1, 3, 3, 1}, 4, false), 1);
 }
 static struct node *make_up4(struct graph *g, struct node *x, struct node *z)
 {
@@ -207,6 +233,8 @@ static const struct row {
             {"norm", make_norm, {3, 5, 6}, {0}, false},
             {"norm+silu", make_norm_silu, {5, 2, 7}, {0}, false},
             {"norm+silu+dropout", make_norm_dropout, {4, 4, 9}, {0}, false},
+            {"adaptive norm", make_adaptive, {3, 5, 9}, {1, 1, 18}, false},
+            {"adaptive norm+silu+dropout", make_adaptive_dropout, {2, 3, 5}, {1, 1, 10}, false},
             {"silu", make_silu, {3, 3, 5}, {0}, false},
             {"add", make_add, {3, 1, 7}, {3, 1, 7}, false},
             {"add to itself", make_add_self, {3, 2, 5}, {0}, false},
@@ -217,6 +245,8 @@ static const struct row {
             {"up", make_up, {3, 5, 4}, {0}, false},
             {"down 1331", make_down4, {6, 4, 3}, {0}, false},
             {"up 1331", make_up4, {3, 2, 5}, {0}, false},
+            {"down inside", make_down_inside, {8, 6, 3}, {0}, false},
+            {"down inside, joined", make_down_inside_add, {4, 6, 3}, {4, 6, 3}, false},
             {"attention", make_attention, {3, 3, 15}, {0}, false},
             {"attention, two heads", make_attention2, {2, 4, 18}, {0}, false},
             {"linear on pixels", make_linear, {3, 5, 13}, {0}, false},

@@ -116,7 +116,7 @@ static void bad_configurations(void **s)
     REFUSED("net.width", c.width = 2);
     REFUSED("net.width", c.width = 11);
     REFUSED("groups", c.width = 18);
-    REFUSED("net.width", c.mult[1] = 0);
+    REFUSED("net.mult", c.mult[1] = 0);
     REFUSED("net.blocks", c.blocks = 0);
     REFUSED("sigma_data", c.sigma_data = 0);
 }

@@ -271,15 +271,15 @@ static const struct {
     const char *name;
     void (*check)(struct gfile *f); /* NULL: known, not built yet */
 } families[] = {
-    {"songunet_ddpmpp", check_songunet},
+    {"songunet_ddpmpp", check_network},
+    {"songunet_ncsnpp", check_network},
+    {"dhariwal", check_network},
     {"ect_loss", check_ect_loss},
     {"edm_loss", check_edm_loss},
     {"optim", check_optim},
     {"ema", check_ema},
     {"samplers", check_samplers},
     {"frechet", check_frechet},
-    {"songunet_ncsnpp", NULL},
-    {"dhariwal", NULL},
     {"edm2", NULL},
     {"ct_cd_loss", NULL},
     {"inception", NULL},

@@ -91,7 +91,7 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
                         double f32_vs_f64, const json_t *nonfinite);
 
 /* One function a family. */
-void check_songunet(struct gfile *f);
+void check_network(struct gfile *f);
 void check_ect_loss(struct gfile *f);
 void check_edm_loss(struct gfile *f);
 void check_optim(struct gfile *f);

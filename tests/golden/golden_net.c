@@ -6,10 +6,15 @@
 
 /* ---- configuration and weights -------------------------------------------------------------------------------------------------- */
 
-static bool is_text(const json_t *o, const char *key, const char *want)
+static const char *text_of(const json_t *o, const char *key, const char *fallback)
 {
     const json_t *v = json_object_get(o, key);
-    return !v || (json_is_string(v) && !strcmp(json_string_value(v), want));
+    return json_is_string(v) ? json_string_value(v) : fallback;
+}
+
+static int coder_of(const char *name)
+{
+    return !strcmp(name, "residual") ? CODER_RESIDUAL : !strcmp(name, "skip") ? CODER_SKIP : CODER_STANDARD;
 }
 
 static int int_list(const json_t *list, int *out)
@@ -19,16 +24,34 @@ static int int_list(const json_t *list, int *out)
     return n;
 }
 
-/* Defaults are those of the published module. */
+/* Defaults are those of the published modules. */
+static void songunet_config(const json_t *config, struct net_config *c)
+{
+    c->fourier = !strcmp(text_of(config, "embedding_type", "positional"), "fourier");
+    c->encoder = coder_of(text_of(config, "encoder_type", "standard"));
+    c->decoder = coder_of(text_of(config, "decoder_type", "standard"));
+    c->noise_mult = (int)json_num(config, "channel_mult_noise", 1);
+    c->nfilter = int_list(json_object_get(config, "resample_filter"), c->filter);
+}
+
+static void adm_config(const json_t *config, struct net_config *c)
+{
+    snprintf(c->family, sizeof c->family, "adm");
+    if (!json_object_get(config, "channel_mult")) c->nmult = 4, memcpy(c->mult, (int[]){1, 2, 3, 4}, 4 * sizeof(int));
+    if (!json_object_get(config, "attn_resolutions"))
+        c->nattn = 3, memcpy(c->attn, (int[]){32, 16, 8}, 3 * sizeof(int));
+    c->width = (int)json_num(config, "model_channels", 192);
+    c->blocks = (int)json_num(config, "num_blocks", 3);
+    c->head = (int)json_num(config, "channels_per_head", 64);
+}
+
 bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, char why[160])
 {
     const json_t *mult = json_object_get(config, "channel_mult"), *attn = json_object_get(config, "attn_resolutions");
-    const json_t *filter = json_object_get(config, "resample_filter");
-    bool plain = is_text(config, "model_type", "SongUNet") && is_text(config, "embedding_type", "positional") &&
-                 is_text(config, "encoder_type", "standard") && is_text(config, "decoder_type", "standard") &&
-                 json_num(config, "channel_mult_noise", 1) == 1 && (!filter || json_array_size(filter) == 2);
-    if (!json_is_object(config) || !plain) {
-        snprintf(why, 160, "its configuration is not a SongUNet in the DDPM++ form");
+    const char *type = text_of(config, "model_type", "SongUNet");
+    bool adm = !strcmp(type, "DhariwalUNet");
+    if (!json_is_object(config) || (!adm && strcmp(type, "SongUNet"))) {
+        snprintf(why, 160, "its configuration is neither a SongUNet nor a DhariwalUNet");
         return false;
     }
     *c = (struct net_config){.family = "songunet",
@@ -47,8 +70,10 @@ bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, 
                              .nattn = 1};
     if (mult) c->nmult = int_list(mult, c->mult);
     if (attn) c->nattn = int_list(attn, c->attn);
-    if (c->nmult <= NET_LEVELS && c->nattn <= NET_LEVELS) return true;
-    snprintf(why, 160, "more than %d resolutions", NET_LEVELS);
+    if (adm) adm_config(config, c);
+    else songunet_config(config, c);
+    if (c->nmult <= NET_LEVELS && c->nattn <= NET_LEVELS && c->nfilter <= NET_LEVELS) return true;
+    snprintf(why, 160, "more than %d resolutions or taps", NET_LEVELS);
     return false;
 }
 
@@ -83,8 +108,9 @@ static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
     char name[256];
     snprintf(name, sizeof name, "param/%s", info->name);
     const struct st_tensor *t = st_find(p->f->st, name);
+    bool constant = info->buffer && info->init.kind == INIT_ZERO; /* not drawn */
     if (!t && !portable) part_fail(p, "the file has no %s", name);
-    if (!t && info->buffer) return portable;
+    if (!t && constant) return portable;
     if (!t && !portable) return false;
     bool ok = !t || (t->ndim == info->ndim && t->count == info->count);
     for (int j = 0; t && ok && j < t->ndim; j++) ok = t->dims[j] == info->dims[j];
@@ -96,7 +122,7 @@ static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
     float *values = mem_array(info->count, sizeof(float));
     if (!t) portable_values(info, values);
     for (size_t j = 0; x && j < info->count; j++) values[j] = (float)x[j];
-    if (info->buffer) ok = x && same_buffer(p, n, i, x);
+    if (constant) ok = x && same_buffer(p, n, i, x);
     else params_set(n->weights, i, values);
     mem_free(x);
     mem_free(values);
@@ -106,11 +132,12 @@ static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
 bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
 {
     char why[160];
-    const char *weights = st_meta(p->f->st, "weights");
+    const char *weights = st_meta(p->f->st, "weights"), *head = st_meta(p->f->st, "channels_per_head");
     json_t *config = meta_json(p->f, "config");
     *n = (struct gnet){.g = p->f->g};
     bool ok = gnet_config(config, sigma_data, &n->c, why);
     if (!ok) part_fail(p, "%s", why);
+    if (head) n->c.head = atoi(head); /* the published module has 64 in its source; some files were made with another */
     json_decref(config);
     if (!ok) return false;
     n->per = (size_t)n->c.resolution * (size_t)n->c.resolution * (size_t)n->c.in_channels;
@@ -455,7 +482,7 @@ done:
     program_free(prog);
 }
 
-void check_songunet(struct gfile *f)
+void check_network(struct gfile *f)
 {
     struct part p;
     struct gnet net;

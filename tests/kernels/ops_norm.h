@@ -134,6 +134,68 @@ static void run_norm_large(struct bench *b, const int *q)
     }
 }
 
+/* Normalisation with an adaptive scale: its four inputs in one vector, x, gamma, beta, e, so that one difference covers all. */
+static void adaptive_double(const void *ctx, const double *in, double *y)
+{
+    const struct norm_ref *r = ctx;
+    const struct norm_desc q = r->q;
+    size_t per = (size_t)q.hw * q.c, c = (size_t)q.c;
+    const double *gamma = in + (size_t)q.n * per, *beta = gamma + c, *e = beta + c;
+    for (int i = 0; i < q.n; i++) {
+        struct norm_ref one = *r;
+        double g[64], b[64];
+        one.q.n = 1;
+        one.factor = r->factor + i * per;
+        for (size_t k = 0; k < c; k++) {
+            g[k] = gamma[k] * (e[i * 2 * c + k] + 1);
+            b[k] = beta[k] * (e[i * 2 * c + k] + 1) + e[i * 2 * c + c + k];
+        }
+        norm_double(&one, in + i * per, g, b, y + i * per);
+    }
+}
+
+/* n hw c groups silu dropout(%) acc */
+static void run_adaptive(struct bench *b, const int *q)
+{
+    struct norm_ref r = {.q = {.n = q[0],
+                               .hw = q[1],
+                               .c = q[2],
+                               .groups = q[3],
+                               .eps = 1e-5f,
+                               .per_sample = true,
+                               .silu = q[4],
+                               .dropout = q[5] > 0}};
+    size_t n = (size_t)q[0], c = (size_t)q[2], total = n * q[1] * c, all = total + 2 * c + 2 * n * c;
+    float p = q[5] / 100.0f, *in = draw(b, all), *gamma = in + total, *beta = gamma + c, *e = beta + c;
+    float *grad = draw(b, all), *dgamma = grad + total, *dbeta = dgamma + c, *de = dbeta + c, *dy = draw(b, total);
+    float *g = zeros(b, n * c), *bb = zeros(b, n * c), *dg = draw(b, n * c), *db = draw(b, n * c), *y = zeros(b, total),
+          *stats = zeros(b, n * q[3] * 2), *ws = zeros(b, n * c * 2);
+    struct kstream s = {.seed = 3, .step = 9, .purpose = RNG_DROPOUT, .layer = 4, .sample0 = 17};
+    struct rng rng = {.seed = 3, .step = 9, .purpose = RNG_DROPOUT, .layer = 4};
+    double *factor = doubles(b, NULL, total), *want = doubles(b, NULL, total), *start = doubles(b, grad, all);
+    uint32_t per = (uint32_t)(q[1] * q[2]);
+    for (size_t i = 0; i < total; i++) {
+        bool dropped = rng_bits(&rng, 17 + (uint32_t)(i / per), (uint32_t)(i % per)) < (double)p * 4294967296.0;
+        factor[i] = q[5] ? (dropped ? 0 : 1 / (1 - (double)p)) : 1;
+    }
+    r.factor = factor;
+    adaptive_double(&r, doubles(b, in, all), want);
+    b->k->modulate(b->d, gamma, beta, e, g, bb, q[0], q[2]);
+    b->k->group_norm_fwd(b->d, &r.q, in, g, bb, p, &s, y, stats);
+    emit(b, y, want, total);
+    b->k->group_norm_bwd(b->d, &r.q, in, g, bb, p, &s, stats, dy, grad, q[6], dg, db, ws);
+    b->k->modulate_bwd(b->d, gamma, beta, e, dg, db, de, q[6], dgamma, dbeta, q[0], q[2]);
+    const double *d = differences(b, adaptive_double, &r, doubles(b, in, all), all, doubles(b, dy, total), total);
+    for (size_t i = 0; i < all; i++) {
+        bool adds = q[6] || (i >= total && i < total + 2 * c); /* gradients of gamma and beta are always added */
+        emit1(b, grad[i], d[i] + (adds ? start[i] : 0));
+    }
+    for (size_t i = 0; i < all; i++) grad[i] = 0; /* each of the three may be left out */
+    b->k->modulate_bwd(b->d, gamma, beta, e, dg, db, NULL, false, dgamma, NULL, q[0], q[2]);
+    b->k->modulate_bwd(b->d, gamma, beta, e, dg, db, de, false, NULL, dbeta, q[0], q[2]);
+    for (size_t i = total; i < all; i++) emit1(b, grad[i], d[i]);
+}
+
 /* rows c scale */
 static void run_softmax(struct bench *b, const int *q)
 {
@@ -184,6 +246,7 @@ static void run_silu(struct bench *b, const int *q)
 }
 
 #define NORM "group_norm_fwd group_norm_bwd"
+#define ADAPTIVE "group_norm_fwd group_norm_bwd modulate modulate_bwd"
 const struct op_case norm_cases[] = {
     {NORM, run_norm, {1, 1, 4, 1, 0, 0, 0, 0, 0}, 2e-5},
     {NORM, run_norm, {2, 3, 5, 5, 1, 0, 1, 0, 0}, 2e-5},
@@ -200,6 +263,10 @@ const struct op_case norm_cases[] = {
     {NORM, run_norm_large, {1, 257, 66, 6, 1, 10, 1}, 1e-5},
     {NORM, run_norm_large, {2, 256, 128, 32, 1, 20, 1}, 1e-5},
     {NORM, run_norm_large, {3, 64, 48, 12, 1, 10}, 1e-5},
+    {ADAPTIVE, run_adaptive, {1, 2, 4, 1, 0, 0, 0}, 2e-5},
+    {ADAPTIVE, run_adaptive, {3, 5, 6, 2, 1, 0, 1}, 2e-5},
+    {ADAPTIVE, run_adaptive, {2, 7, 15, 3, 1, 30, 0}, 2e-5},
+    {ADAPTIVE, run_adaptive, {5, 3, 9, 9, 1, 50, 1}, 2e-5},
     {"softmax_fwd softmax_bwd", run_softmax, {1, 1, 1}, 2e-6},
     {"softmax_fwd softmax_bwd", run_softmax, {3, 5, 4}, 2e-6},
     {"softmax_fwd softmax_bwd", run_softmax, {33, 17, 30}, 2e-6},

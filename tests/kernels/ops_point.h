@@ -213,7 +213,7 @@ static void run_scaled(struct bench *b, const int *q)
 }
 
 struct resample_ref {
-    int n, h, w, c, taps;
+    int n, h, w, c, taps, pad, ho, wo;
     const float *f;
     double gain;
 };
@@ -221,7 +221,7 @@ struct resample_ref {
 static void down_double(const void *ctx, const double *x, double *y)
 {
     const struct resample_ref *r = ctx;
-    int ho = r->h / 2, wo = r->w / 2, pad = (r->taps - 1) / 2;
+    int ho = r->ho, wo = r->wo, pad = r->pad;
     for (int i = 0; i < r->n; i++)
         for (int yo = 0; yo < ho; yo++)
             for (int xo = 0; xo < wo; xo++)
@@ -237,23 +237,26 @@ static void down_double(const void *ctx, const double *x, double *y)
                 }
 }
 
-/* n h w c taps: down against its definition, up as the gradient of down by differences */
+/* n h w c taps pad: down against its definition, up as the gradient of down by differences */
 static void run_resample(struct bench *b, const int *q)
 {
-    static const float filter[5][4] = {{0}, {1}, {0.5f, 0.5f}, {0.25f, 0.5f, 0.25f}, {0.125f, 0.375f, 0.375f, 0.125f}};
+    static const float filter[6][5] = {{0}, {1}, {0.5f, 0.5f}, {0.25f, 0.5f, 0.25f}, {0.1f, 0.4f, 0.3f, 0.2f}, {0}};
     struct resample_ref r = {.n = q[0], .h = q[1], .w = q[2], .c = q[3], .taps = q[4], .f = filter[q[4]], .gain = 4};
-    size_t big = (size_t)q[0] * q[1] * q[2] * q[3], small = big / 4;
+    r.pad = q[5];
+    r.ho = (q[1] + 2 * q[5] - q[4]) / 2 + 1;
+    r.wo = (q[2] + 2 * q[5] - q[4]) / 2 + 1;
+    size_t big = (size_t)q[0] * q[1] * q[2] * q[3], small = (size_t)q[0] * r.ho * r.wo * q[3];
     float *x = draw(b, big), *y = draw(b, small), *dy = draw(b, small), *dx = draw(b, big);
     double *want = doubles(b, NULL, small), *y0 = doubles(b, y, small), *dx0 = doubles(b, dx, big);
     down_double(&r, doubles(b, x, big), want);
-    b->k->resample_down(b->d, x, y, q[0], q[1], q[2], q[3], r.f, q[4], 4, true);
+    b->k->resample_down(b->d, x, y, q[0], q[1], q[2], q[3], r.f, q[4], q[5], 4, true);
     for (size_t i = 0; i < small; i++) emit1(b, y[i], y0[i] + want[i]);
-    b->k->resample_down(b->d, x, y, q[0], q[1], q[2], q[3], r.f, q[4], 4, false);
+    b->k->resample_down(b->d, x, y, q[0], q[1], q[2], q[3], r.f, q[4], q[5], 4, false);
     emit(b, y, want, small);
     const double *grad = differences(b, down_double, &r, doubles(b, x, big), big, doubles(b, dy, small), small);
-    b->k->resample_up(b->d, dy, dx, q[0], q[1] / 2, q[2] / 2, q[3], r.f, q[4], 4, true);
+    b->k->resample_up(b->d, dy, dx, q[0], q[1], q[2], q[3], r.f, q[4], q[5], 4, true);
     for (size_t i = 0; i < big; i++) emit1(b, dx[i], dx0[i] + grad[i]);
-    b->k->resample_up(b->d, dy, dx, q[0], q[1] / 2, q[2] / 2, q[3], r.f, q[4], 4, false);
+    b->k->resample_up(b->d, dy, dx, q[0], q[1], q[2], q[3], r.f, q[4], q[5], 4, false);
     emit(b, dx, grad, big);
 }
 
@@ -269,6 +272,21 @@ static void run_embed(struct bench *b, const int *q)
             double f = pow(10000, -(double)j / (half - q[2]));
             emit1(b, out[i * c + j], q[3] ? cos(t[i] * f) : sin(t[i] * f));
             emit1(b, out[i * c + half + j], q[3] ? sin(t[i] * f) : cos(t[i] * f));
+        }
+}
+
+/* n c cos_first */
+static void run_fourier(struct bench *b, const int *q)
+{
+    int n = q[0], c = q[1], half = c / 2;
+    float *t = draw(b, (size_t)n), *f = draw(b, (size_t)half), *out = zeros(b, (size_t)n * c);
+    for (int j = 0; j < half; j++) f[j] *= 16;
+    b->k->embed_fourier(b->d, t, f, out, n, c, q[2]);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < half; j++) {
+            double angle = 2 * acos(-1) * (double)t[i] * f[j];
+            emit1(b, out[i * c + j], q[2] ? cos(angle) : sin(angle));
+            emit1(b, out[i * c + half + j], q[2] ? sin(angle) : cos(angle));
         }
 }
 
@@ -377,13 +395,19 @@ const struct op_case point_cases[] = {
     {"add_scaled scale_to", run_scaled, {1}, 1e-6},
     {"add_scaled scale_to", run_scaled, {37}, 1e-6},
     {"add_scaled scale_to", run_scaled, {33001}, 1e-6},
-    {"resample_down resample_up", run_resample, {1, 2, 2, 1, 2}, 1e-6},
-    {"resample_down resample_up", run_resample, {2, 4, 6, 3, 4}, 1e-6},
-    {"resample_down resample_up", run_resample, {3, 6, 4, 5, 3}, 1e-6},
-    {"resample_down resample_up", run_resample, {1, 4, 4, 17, 2}, 1e-6},
+    {"resample_down resample_up", run_resample, {1, 2, 2, 1, 2, 0}, 1e-6},
+    {"resample_down resample_up", run_resample, {2, 4, 6, 3, 4, 1}, 1e-6},
+    {"resample_down resample_up", run_resample, {3, 6, 4, 5, 3, 1}, 1e-6},
+    {"resample_down resample_up", run_resample, {1, 4, 4, 17, 2, 0}, 1e-6},
+    {"resample_down resample_up", run_resample, {2, 6, 4, 5, 4, 0}, 1e-6}, /* inside the image */
+    {"resample_down resample_up", run_resample, {1, 5, 4, 3, 3, 0}, 1e-6},
+    {"resample_down resample_up", run_resample, {2, 4, 5, 2, 4, 2}, 1e-6},
     {"embed_positional", run_embed, {1, 4, 0, 0}, 5e-7},
     {"embed_positional", run_embed, {5, 16, 1, 0}, 5e-7},
     {"embed_positional", run_embed, {33, 32, 1, 1}, 5e-7},
+    {"embed_fourier", run_fourier, {1, 2, 0}, 5e-7},
+    {"embed_fourier", run_fourier, {7, 18, 0}, 5e-7},
+    {"embed_fourier", run_fourier, {33, 32, 1}, 5e-7},
     {"precond_coeffs", run_precond, {1, 0}, 5e-7},
     {"precond_coeffs", run_precond, {37, 3}, 5e-7},
     {"optim_update", run_optim, {1, 1}, 1e-6},
