@@ -333,69 +333,160 @@ static err_t read_into(const struct shelf *s, const char *prefix, const char *na
     return err;
 }
 
-static err_t combine(const struct shelf *s, const double *x, struct params *p, const struct graph *g)
+/* One parameter in all stored averages -> its combination. sum: scratch. */
+static err_t combine(const struct shelf *s, const double *x, const char *name, float *out, double *sum, size_t n)
 {
-    size_t most = 1;
-    err_t err = ERR_OK;
-    for (int i = 0; i < graph_nparams(g); i++)
-        if (graph_param_info(g, i)->count > most) most = graph_param_info(g, i)->count;
-    float *one = mem_array(most, sizeof *one);
-    double *sum = mem_array(most, sizeof *sum);
-    for (int i = 0; i < graph_nparams(g); i++) {
-        const struct param_info *info = graph_param_info(g, i);
-        size_t n = info->count;
-        if (info->buffer) {
-            TRYD(read_into(s, "", info->name, s->nfiles - 1, one, n));
-        } else {
-            for (size_t e = 0; e < n; e++) sum[e] = 0;
-            for (int k = 0; k < s->n; k++) {
-                if (x[k] == 0) continue;
-                char prefix[48];
-                snprintf(prefix, sizeof prefix, "ema.%s.", s->v[k].name);
-                TRYD(read_into(s, prefix, info->name, s->v[k].file, one, n));
-                for (size_t e = 0; e < n; e++) sum[e] += x[k] * one[e];
-            }
-            for (size_t e = 0; e < n; e++) one[e] = (float)sum[e];
-        }
-        params_set(p, i, one);
+    for (size_t e = 0; e < n; e++) sum[e] = 0;
+    for (int k = 0; k < s->n; k++) {
+        char prefix[48];
+        if (x[k] == 0) continue;
+        snprintf(prefix, sizeof prefix, "ema.%s.", s->v[k].name);
+        TRY(read_into(s, prefix, name, s->v[k].file, out, n));
+        for (size_t e = 0; e < n; e++) sum[e] += x[k] * out[e];
     }
-    params_changed(p);
-done:
-    mem_free(one);
-    mem_free(sum);
-    return err;
+    for (size_t e = 0; e < n; e++) out[e] = (float)sum[e];
+    return ERR_OK;
+}
+
+/* Opens what is stored and finds the coefficients x[shelf->n]. */
+static err_t prepare(struct shelf *s, const char *dir, int64_t step, double std, double **x, struct ema_made *made)
+{
+    *x = NULL;
+    TRY(shelf_open(s, dir, step));
+    const struct stored *newest = &s->v[s->n - 1];
+    double images = newest->profile.nimg / (double)s->step[newest->file]; /* a step */
+    int64_t last = s->step[s->nfiles - 1];
+    *made = (struct ema_made){.step = step < 0 ? last : step, .stored = s->n};
+    made->nimg = (int64_t)(images * (double)made->step + 0.5);
+    struct ema_profile *in = mem_array((size_t)s->n, sizeof *in);
+    *x = mem_array((size_t)s->n, sizeof **x);
+    for (int i = 0; i < s->n; i++) in[i] = s->v[i].profile;
+    err_t err = ema_solve(in, s->n, (struct ema_profile){(double)made->nimg, std}, *x, &made->quality);
+    mem_free(in);
+    if (err) return err;
+    struct ema_quality q = made->quality;
+    if (q.miss <= EMA_MISS_MAX && q.growth <= EMA_GROWTH_MAX) return ERR_OK;
+    return fail(
+        ERR_USAGE,
+        "the %d stored averages (%d snapshots up to step %lld) do not span an EMA of width %g at step %lld: the "
+        "nearest combination misses it by %.0f %% and amplifies rounding %.3g times; take a width nearer to the "
+        "stored ones, a step at a snapshot, or train with more snapshots",
+        s->n, s->nfiles, (long long)last, std, (long long)made->step, 100 * q.miss, q.growth);
 }
 
 err_t ema_load(const char *dir, int64_t step, double std, struct params *p, const struct graph *g,
                struct ema_made *made)
 {
     struct shelf s;
-    struct ema_quality q = {0, 0};
-    double *x = NULL;
-    err_t err = shelf_open(&s, dir, step);
+    struct ema_made m;
+    size_t most = 1;
+    double *x, *sum = NULL;
+    float *one = NULL;
+    err_t err = prepare(&s, dir, step, std, &x, &m);
     if (err) goto done;
-    int last = s.nfiles - 1;
-    double images = s.v[s.n - 1].profile.nimg / (double)s.step[s.v[s.n - 1].file]; /* a step */
-    if (step < 0) step = s.step[last];
-    struct ema_profile want = {.nimg = images * (double)step, .std = std};
-    struct ema_profile *in = mem_array((size_t)s.n, sizeof *in);
-    x = mem_array((size_t)s.n, sizeof *x);
-    for (int i = 0; i < s.n; i++) in[i] = s.v[i].profile;
-    err = ema_solve(in, s.n, want, x, &q);
-    mem_free(in);
-    if (err) goto done;
-    if (q.miss > EMA_MISS_MAX || q.growth > EMA_GROWTH_MAX) {
-        err =
-            fail(ERR_USAGE,
-                 "the %d stored averages (%d snapshots up to step %lld) do not span an EMA of width %g at step %lld: "
-                 "the nearest combination misses it by %.0f %% and amplifies rounding %.3g times; take a width nearer "
-                 "to the stored ones, a step at a snapshot, or train with more snapshots",
-                 s.n, s.nfiles, (long long)s.step[last], std, (long long)step, 100 * q.miss, q.growth);
-        goto done;
+    for (int i = 0; i < graph_nparams(g); i++)
+        if (graph_param_info(g, i)->count > most) most = graph_param_info(g, i)->count;
+    one = mem_array(most, sizeof *one);
+    sum = mem_array(most, sizeof *sum);
+    for (int i = 0; i < graph_nparams(g); i++) {
+        const struct param_info *info = graph_param_info(g, i);
+        if (info->buffer) TRYD(read_into(&s, "", info->name, s.nfiles - 1, one, info->count));
+        else TRYD(combine(&s, x, info->name, one, sum, info->count));
+        params_set(p, i, one);
     }
-    TRYD(combine(&s, x, p, g));
-    if (made) *made = (struct ema_made){.step = step, .stored = s.n, .quality = q};
+    params_changed(p);
+    if (made) *made = m;
 done:
+    mem_free(one);
+    mem_free(sum);
+    mem_free(x);
+    shelf_done(&s);
+    return err;
+}
+
+/* ---- a file of it ---------------------------------------------------------------------------------------------------------------- */
+
+/* To half precision, ties to even; beyond its range infinity. */
+static uint16_t half_of(float v)
+{
+    uint32_t sign = signbit(v) ? 0x8000 : 0;
+    if (isnan(v)) return (uint16_t)(sign | 0x7e00);
+    double a = fabs((double)v);
+    if (a >= 65520) return (uint16_t)(sign | 0x7c00);
+    int e;
+    frexp(a, &e);
+    if (e < -13) e = -13;                 /* subnormal: steps of 2^-24 */
+    double unit = rint(ldexp(a, 11 - e)); /* 1024..2048 where normal; 2048 carries into the exponent by itself */
+    return (uint16_t)(sign | (unit < 1024 ? (uint32_t)unit : (uint32_t)unit - 1024 + ((uint32_t)(e + 14) << 10)));
+}
+
+static void add_tensor(struct st_writer *w, const char *name, const struct st_tensor *like, const float *v, bool half)
+{
+    if (!half) {
+        st_writer_add(w, name, ST_F32, like->ndim, like->dims, v);
+        return;
+    }
+    uint16_t *h = mem_array(like->count + 1, sizeof *h);
+    for (size_t i = 0; i < like->count; i++) h[i] = half_of(v[i]);
+    st_writer_add(w, name, ST_F16, like->ndim, like->dims, h);
+    mem_free(h);
+}
+
+static void add_meta(struct st_writer *w, const struct st_file *last, double std, const struct ema_made *m)
+{
+    static const char *const kept[] = {"version", "seed", "sigma_data", "spec", "config_hash"};
+    char num[NUM_TEXT];
+    struct {
+        const char *key;
+        double v;
+    } made[] = {{"step", (double)m->step},
+                {"nimg", (double)m->nimg},
+                {"posthoc_std", std},
+                {"posthoc_miss", m->quality.miss},
+                {"posthoc_growth", m->quality.growth}};
+    st_writer_meta(w, "format", "ect-weights-1");
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (st_meta(last, kept[i])) st_writer_meta(w, kept[i], st_meta(last, kept[i]));
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) st_writer_meta(w, made[i].key, num_text(num, made[i].v));
+}
+
+/* Every tensor of the last snapshot: buffers as they are, parameters (under the first average's names) combined. */
+static err_t add_all(struct st_writer *w, const struct shelf *s, const double *x, bool half)
+{
+    char prefix[48];
+    const struct st_file *last = s->file[s->nfiles - 1];
+    err_t err = ERR_OK;
+    int n = snprintf(prefix, sizeof prefix, "ema.%s.", s->v[s->n - 1].name);
+    for (int i = 0; i < st_count(last); i++) {
+        const struct st_tensor *t = st_at(last, i);
+        bool buffer = strncmp(t->name, "ema.", 4) != 0;
+        if (!buffer && strncmp(t->name, prefix, (size_t)n)) continue;
+        const char *name = buffer ? t->name : t->name + n;
+        float *out = mem_array(t->count + 1, sizeof *out);
+        double *sum = mem_array(t->count + 1, sizeof *sum);
+        err = buffer ? st_read_f32(t, out, t->count) : combine(s, x, name, out, sum, t->count);
+        if (!err) add_tensor(w, name, t, out, half);
+        mem_free(out);
+        mem_free(sum);
+        if (err) return err;
+    }
+    return ERR_OK;
+}
+
+err_t ema_save(const char *dir, int64_t step, double std, const char *path, bool half, struct ema_made *made)
+{
+    struct shelf s;
+    struct ema_made m;
+    double *x;
+    struct st_writer *w = st_writer_new();
+    err_t err = prepare(&s, dir, step, std, &x, &m);
+    if (!err) err = add_all(w, &s, x, half);
+    if (!err) {
+        add_meta(w, s.file[s.nfiles - 1], std, &m);
+        err = st_writer_save(w, path);
+    }
+    if (!err && made) *made = m;
+    st_writer_free(w);
     mem_free(x);
     shelf_done(&s);
     return err;

@@ -43,16 +43,19 @@ err_t ema_weights_width(const char *weights, double *std) MUST_USE;
 bool ema_snapshot_due(int64_t step, int64_t iters, int64_t n);
 
 struct ema_made {
-    int64_t step; /* of the wanted average */
-    int stored;   /* averages used: files times widths */
+    int64_t step, nimg; /* of the wanted average */
+    int stored;         /* averages used: files times widths */
     struct ema_quality quality;
 };
 /* Reconstructs the average of width std after `step` steps (< 0: the last snapshot's) from the snapshots of a directory, in double,
  * into p. ERR_NOT_FOUND says what is missing; ERR_USAGE where what is stored does not reach this width: miss above EMA_MISS_MAX, or
- * growth above EMA_GROWTH_MAX. */
+ * growth above EMA_GROWTH_MAX. made may be NULL. */
 #define EMA_MISS_MAX 0.1
 #define EMA_GROWTH_MAX 1e3
 err_t ema_load(const char *dir, int64_t step, double std, struct params *p, const struct graph *g,
                struct ema_made *made) MUST_USE;
+/* The same into a safetensors file under the network's own names, as float32 or rounded to float16. Its metadata are those of the last
+ * snapshot used (settings, configuration, seed, sigma_data), with step, nimg and posthoc_std, posthoc_miss, posthoc_growth. */
+err_t ema_save(const char *dir, int64_t step, double std, const char *path, bool half, struct ema_made *made) MUST_USE;
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/ema.h"
 #include "core/nets.h"
 #include "core/optim.h"
 #include "core/rng.h"
@@ -487,6 +488,9 @@ static err_t trainer_loop(struct trainer *tr)
         if (end || st->step % tr->spec->log_every == 0 || st->step == iters)
             log_point(tr, &tr->plan[(st->step - 1) % 2]);
         if (end) return diverged(tr); /* again: the observer may have replaced the message */
+        /* before this step's checkpoint, so that no resumed run lacks it */
+        if (c->ckpt_dir && ema_snapshot_due(st->step, iters, tr->spec->posthoc_snapshots))
+            TRY(ckpt_write_emas(st, c->ckpt_dir));
         if (st->step % tr->spec->ckpt_every != 0 && st->step != iters && !is_kept(c, st->step)) continue;
         TRY(checkpoint(tr));
         saved = st->step;

@@ -74,7 +74,9 @@ void ckpt_sweep(const char *dir)
     DIR *d = opendir(dir);
     if (!d) return;
     for (struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, "step-", 5) || !strstr(e->d_name, ".safetensors.tmp-")) continue;
+        if ((strncmp(e->d_name, "step-", 5) && strncmp(e->d_name, "ema-", 4)) ||
+            !strstr(e->d_name, ".safetensors.tmp-"))
+            continue;
         char *path = mem_printf("%s/%s", dir, e->d_name);
         unlink(path);
         mem_free(path);
@@ -136,6 +138,31 @@ static void add_meta(struct st_writer *w, const struct train_state *s)
     for (int i = 0; i < s->nemas; i++) text_addf(&emas, "%s%s", i ? "," : "", s->ema_name[i]);
     st_writer_meta(w, "emas", text_str(&emas));
     text_done(&emas);
+}
+
+err_t ckpt_write_emas(const struct train_state *s, const char *dir)
+{
+    struct st_writer *w = st_writer_new();
+    float *tmp = mem_array(largest_param(s->graph), sizeof(float));
+    char *path = mem_printf("%s/ema-%09lld.safetensors", dir, (long long)s->step);
+    add_meta(w, s);
+    for (int i = 0; i < graph_nparams(s->graph); i++) {
+        const struct param_info *info = graph_param_info(s->graph, i);
+        if (!info->buffer) continue;
+        params_get(s->weights, i, tmp);
+        add_param(w, "", info, tmp);
+    }
+    for (int i = 0; i < s->nemas; i++) {
+        char *prefix = mem_printf("ema.%s.", s->ema_name[i]);
+        add_arena(w, s, prefix, s->ema[i], tmp);
+        mem_free(prefix);
+    }
+    err_t err = st_writer_save(w, path);
+    if (err) err = fail_in(err, "snapshot of EMAs of step %lld", (long long)s->step);
+    st_writer_free(w);
+    mem_free(path);
+    mem_free(tmp);
+    return err;
 }
 
 err_t ckpt_write(const struct train_state *s, const char *dir, char **path)

@@ -27,6 +27,8 @@ struct train_state {
 
 /* DIR/step-%09d.safetensors, atomically. *path is malloc'd. */
 err_t ckpt_write(const struct train_state *s, const char *dir, char **path) MUST_USE;
+/* DIR/ema-%09d.safetensors, atomically: EMAs and buffers alone, for averages of other lengths (core/ema.h). Never pruned. */
+err_t ckpt_write_emas(const struct train_state *s, const char *dir) MUST_USE;
 /* Loads the newest readable checkpoint of dir into s; *found is false if there is none. A file that cannot be read is named in a warning and
  * the one before it is tried; one of another configuration or seed is ERR_FORMAT. */
 err_t ckpt_resume(struct train_state *s, const char *dir, bool *found) MUST_USE;

@@ -12,7 +12,7 @@ static err_t print_values(struct args *a, struct subject *s, const struct eval_l
                            "AND evaluator IN (%s)"
                            " AND weights = ? ORDER BY step, sampler, nfe, metric",
                            text_str(&list));
-    err_t err = query(s->lab.ledger, &t, sql, "ss", s->row.id, s->spec.eval_ema.s);
+    err_t err = query(s->lab.ledger, &t, sql, "ss", s->row.id, l->n ? l->v[0].weights : "");
     if (!err) {
         print_table(a, &t);
         table_done(&t);
@@ -54,7 +54,7 @@ static const struct opt eval_opts[] = {
     {"nfe", 0, "LIST", "network evaluations per image, such as 1,2"},
     {"samples", 0, "N", "generated images"},
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
-    {"ema", 0, "NAME", "raw or an EMA's name"},
+    {"ema", 0, "NAME", "raw, an EMA's name, or posthoc:STD"},
     {"at", 0, "LIST", "when: percentages of the run, or steps"},
     {"seed", 0, "N", "block of sample seeds"},
     {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},

@@ -131,7 +131,7 @@ static const struct opt sample_opts[] = {
     {"seeds", 0, "0-63", "which images"},
     {"nfe", 0, "N", "network evaluations per image"},
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
-    {"ema", 0, "NAME", "raw or an EMA's name"},
+    {"ema", 0, "NAME", "raw, an EMA's name, or posthoc:STD"},
     {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
     {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none"},
     {"set", 0, "KEY=VALUE", "another eval.* setting, such as eval.churn=40 (may be repeated)"},

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/ema.h"
 #include "core/nets.h"
 #include "core/train.h"
 
@@ -73,12 +74,23 @@ static bool has_item(const struct eval_list *l, const struct eval_item *x)
     return false;
 }
 
+/* One name for one set of weights: posthoc:0.070 is posthoc:0.07. */
+static err_t weights_name(const char *ema, char out[32])
+{
+    double std;
+    char num[NUM_TEXT];
+    TRY(ema_weights_width(ema, &std));
+    if (std > 0) snprintf(out, 32, "posthoc:%.23s", num_text(num, std));
+    else snprintf(out, 32, "%.31s", ema);
+    return ERR_OK;
+}
+
 static err_t add_item(struct eval_list *l, const struct spec *run, const struct spec *e, const struct dataset *data,
                       int64_t step, const char *metric, int nfe)
 {
     struct eval_item x = {.step = step};
     struct text canon = {0};
-    snprintf(x.weights, sizeof x.weights, "%.31s", e->eval_ema.s);
+    TRY(weights_name(e->eval_ema.s, x.weights));
     TRY(eval_request_init(&x.q, run, e, metric, nfe));
     if (x.q.cond) TRY(labels_check(&x.q.labels, data));
     eval_identity(&x.q, data, &canon, x.sha);
@@ -177,11 +189,26 @@ void sampling_close(struct sampling *s)
     *s = (struct sampling){.spec = NULL};
 }
 
+/* An average that no checkpoint holds but the run's snapshots give. */
+static err_t load_posthoc(struct sampling *s, const char *ckpt_dir, int64_t step, double std)
+{
+    char want[sizeof s->loaded], num[NUM_TEXT];
+    snprintf(want, sizeof want, "%lld posthoc:%s", (long long)step, num_text(num, std));
+    if (!strcmp(want, s->loaded)) return ERR_OK;
+    s->loaded[0] = 0;
+    TRY(ema_load(ckpt_dir, step, std, s->params, s->graph, NULL));
+    memcpy(s->loaded, want, sizeof want);
+    return ERR_OK;
+}
+
 err_t sampling_load(struct sampling *s, const char *ckpt_dir, int64_t step, const char *weights)
 {
     char want[sizeof s->loaded];
     char *path = NULL;
     int64_t at;
+    double std;
+    TRY(ema_weights_width(weights, &std));
+    if (std > 0) return load_posthoc(s, ckpt_dir, step, std);
     err_t err = train_find_checkpoint(ckpt_dir, step, &path, &at);
     if (err) return err;
     snprintf(want, sizeof want, "%lld %.31s", (long long)at, weights);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/ema.h"
 #include "core/rng.h"
 #include "db/query.h"
 
@@ -63,7 +64,12 @@ static err_t check_evals(struct plan *p, int cell)
     for (int i = 0; i < d.nemas; i++) names[n++] = d.ema_name[i];
     for (int e = 0; e < c->nevals; e++) {
         const char *want = c->evals[e].eval_ema.s, *near;
-        bool known = false;
+        double std;
+        TRY(ema_weights_width(want, &std));
+        if (std > 0 && c->spec.posthoc_snapshots < 1)
+            return fail(ERR_USAGE, "%s, cell %s: eval.ema = %s needs snapshots: set posthoc.snapshots = 16, say",
+                        c->sweep, c->cell, want);
+        bool known = std > 0;
         for (size_t i = 0; i < n; i++) known |= !strcmp(names[i], want);
         if (known) continue;
         near = nearest_name(want, names, n);
