@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/eval_points.h"
 #include "core/metrics/features.h"
 #include "core/metrics/frechet.h"
 #include "core/rng.h"
@@ -61,11 +62,27 @@ void eval_identity(const struct eval_request *q, const struct dataset *ref, stru
     char extractor[SHA256_TEXT] = "unknown";
     const char *space = space_of(q->metric);
     size_t from = canon->len;
+    if (points_metric_exists(q->metric)) {
+        points_metric_identity(q->metric, canon);
+        add_pass(canon, q, ref);
+        sha256_text(canon->s + from, canon->len - from, sha);
+        return;
+    }
     if (!space || extractor_identity(space, ref->h, ref->w, ref->c, extractor)) strcpy(extractor, "unknown");
     text_addf(canon, "metric=%s\nextractor.sha=%s\nresize=none\ncovariance=n-1\nuint8=trunc(x*127.5+128)\n", q->metric,
               extractor);
     add_pass(canon, q, ref);
     sha256_text(canon->s + from, canon->len - from, sha);
+}
+
+err_t eval_metric_fits(const char *metric, const struct dataset *ref)
+{
+    bool points = points_metric_exists(metric);
+    if (points == (ref->values != NULL)) return ERR_OK;
+    if (points)
+        return fail(ERR_USAGE, "metric %s is of points in a plane, and data set %s holds images: fd_random, fd_pixel",
+                    metric, ref->name);
+    return fail(ERR_USAGE, "metric %s is of images, and data set %s holds points: energy, sw2", metric, ref->name);
 }
 
 /* ---- parts ------------------------------------------------------------------------------------------------------- */
@@ -147,9 +164,8 @@ static err_t space_add_data(struct eval *e, struct space *s, struct moments *m, 
 static err_t space_get(struct eval *e, const char *metric, struct space **out)
 {
     const char *name = space_of(metric);
+    TRY(eval_metric_fits(metric, e->ref));
     if (!name) return fail(ERR_USAGE, "no metric named '%s' (there are fd_pixel, fd_random)", metric);
-    if (e->ref->values)
-        return fail(ERR_USAGE, "metric %s is of images, and data set %s holds points", metric, e->ref->name);
     for (int i = 0; i < e->nspaces; i++)
         if (!strcmp(e->spaces[i].name, name)) {
             *out = &e->spaces[i];
@@ -266,9 +282,44 @@ static err_t requests_check(struct eval *e, const struct eval_request *q, int n)
     return err;
 }
 
+/* Points: all samples are kept, and every metric sees them as the sampler left them. */
+static err_t points_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
+                        void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
+{
+    struct sampler *s = NULL;
+    err_t err = ERR_OK;
+    uint32_t *index = mem_array((size_t)e->batch, sizeof *index);
+    double *all = mem_array((size_t)q->samples * (size_t)e->per, sizeof *all);
+    int64_t start = host.mono_ns();
+    TRYD(sampler_get(e, q, &s));
+    for (int64_t at = 0; at < q->samples; at += e->batch) {
+        int take = q->samples - at < e->batch ? (int)(q->samples - at) : e->batch;
+        for (int i = 0; i < take; i++) index[i] = (uint32_t)(at + i);
+        TRYD(sample_chunk(e, s, w, q->cond, q->seed, index, take, all + at * e->per));
+        if (progress) progress(ctx, at + take, q->samples);
+    }
+    double shared = (double)(host.mono_ns() - start) * 1e-9 / n;
+    for (int i = 0; i < n; i++) {
+        start = host.mono_ns();
+        out[i] = (struct eval_value){.nfe = (int)sampler_nfe(s)};
+        TRYD(points_metric(q[i].metric, e->ref, all, q->samples, &out[i].value));
+        out[i].seconds = shared + (double)(host.mono_ns() - start) * 1e-9;
+        out[i].flops = e->forward_flops * out[i].nfe * (double)q->samples / n;
+    }
+done:
+    sampler_free(s);
+    mem_free(all);
+    mem_free(index);
+    return err;
+}
+
 err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
                void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
 {
+    if (e->ref->values) {
+        TRY(requests_check(e, q, n));
+        return points_run(e, w, q, n, out, progress, ctx);
+    }
     err_t err = ERR_OK;
     struct space **spaces = mem_array((size_t)n, sizeof *spaces);
     struct moments *m = mem_array((size_t)n, sizeof *m);
@@ -363,6 +414,9 @@ err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, i
                    double *out)
 {
     struct space *s;
+    if (e->ref->values)
+        return kind == CONTROL_REAL_HALF ? points_control_real(metric, e->ref, samples, seed, out)
+                                         : points_control_gaussian(metric, e->ref, samples, seed, out);
     TRY(space_get(e, metric, &s));
     return kind == CONTROL_REAL_HALF ? control_halves(e, s, seed, out) : control_gaussian(e, s, samples, seed, out);
 }
@@ -375,10 +429,10 @@ void eval_nearest(const struct dataset *d, const double *x, int n, int32_t *inde
         double best = INFINITY;
         index[i] = 0;
         for (int k = 0; k < d->n; k++) {
-            const uint8_t *px = d->pixels + (size_t)k * per;
             double sum = 0;
             for (size_t j = 0; j < per && sum < best; j++) {
-                double diff = xi[j] - (px[j] / 127.5 - 1);
+                size_t at = (size_t)k * per + j;
+                double diff = xi[j] - (d->values ? (double)d->values[at] : d->pixels[at] / 127.5 - 1);
                 sum += diff * diff;
             }
             if (sum < best) {

@@ -3,7 +3,7 @@
  *
  * Metrics here: fd_pixel (Frechet distance of pixels x / 127.5 - 1 after uint8 quantisation) and fd_random (in the
  * features of a fixed random convolutional network, metrics/features.h). fid and fd_dinov2 exist only with their
- * real extractors. */
+ * real extractors. Of points: energy and sw2 (eval_points.h), of samples as they are. */
 #ifndef CORE_EVAL_H
 #define CORE_EVAL_H
 
@@ -26,6 +26,9 @@ struct eval_request {
  * weights); sha is its hash. */
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT]);
 
+/* Metrics of images need images, "energy" and "sw2" (core/eval_points.h) need points: ERR_USAGE says which are possible. */
+err_t eval_metric_fits(const char *metric, const struct dataset *ref) MUST_USE;
+
 struct eval;
 /* Prepares programs, extractor and reference statistics for one network on one data set. */
 err_t eval_new(struct eval **e, struct graph *g, const struct dataset *ref, const struct kernels *k,
@@ -43,7 +46,8 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
 err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index,
                    int n, double *out) MUST_USE;
 /* Controls by the same evaluators: real half against the other half (a random split; samples is not used); `samples`
- * draws, quantised, of a Gaussian with the data's pixel moments, against the data. */
+ * draws, quantised, of a Gaussian with the data's pixel moments, against the data. Of points: `samples` fresh points, and draws of a
+ * Gaussian with the data's moments, against the metrics' reference. */
 enum eval_control { CONTROL_REAL_HALF, CONTROL_GAUSSIAN };
 err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, int64_t samples, uint64_t seed,
                    double *out) MUST_USE;

@@ -24,7 +24,7 @@ local SAMPLER_NAMES = {
     ["ancestral-vp"] = "ancestral (VP)", ["flow-euler"] = "flow matching, Euler",
 }
 report.SAMPLER_NAMES = SAMPLER_NAMES
-local CONTROLS = { { "real_half", "real halves" }, { "gaussian", "Gaussian" } }
+local CONTROLS = { { "real_half", "real halves" }, { "real_fresh", "real, drawn afresh" }, { "gaussian", "Gaussian" } }
 local STATUSES = { "diverged", "failed", "blocked", "interrupted", "running", "pending" }
 
 -- "fd_random@2" -> metric, sampler, evaluations; "flops_total" -> a column of v_run.

@@ -46,7 +46,8 @@ static err_t check_out(const char *out)
 {
     const char *base = out && strrchr(out, '/') ? strrchr(out, '/') + 1 : out;
     struct stat st;
-    if (!out || ends_with(out, ".npz") || ends_with(out, ".png") || (stat(out, &st) == 0 && S_ISDIR(st.st_mode)))
+    if (!out || ends_with(out, ".npz") || ends_with(out, ".png") || ends_with(out, ".csv") ||
+        (stat(out, &st) == 0 && S_ISDIR(st.st_mode)))
         return ERR_OK;
     if (!*out) return fail(ERR_USAGE, "--out: an empty name");
     if (*base && strchr(base + 1, '.'))
@@ -67,12 +68,34 @@ static err_t write_images(const char *out, const uint8_t *px, const uint32_t *se
         mem_free(png);
         return err;
     }
+    if (ends_with(out, ".csv")) return fail(ERR_USAGE, "--out %s: images go to a directory, .npz or .png", out);
     TRY(dir_make(out));
     for (int i = 0; i < n && !err; i++) {
         char *path = mem_printf("%s/%06u.png", out, seeds[i]);
         err = png_write(path, px + (size_t)i * per, d->h, d->w, d->c);
         mem_free(path);
     }
+    return err;
+}
+
+static err_t write_points(const char *out, const double *x, int n, int dim)
+{
+    err_t err = ERR_OK;
+    void *png;
+    size_t size;
+    if (ends_with(out, ".png")) {
+        TRY(picture_points_png(x, n, &png, &size));
+        err = file_write_atomic(out, png, size);
+        mem_free(png);
+        return err;
+    }
+    if (!ends_with(out, ".csv"))
+        return fail(ERR_USAGE, "--out %s: points go to a .csv or, as a scatter plot, a .png", out);
+    struct text t = {0};
+    char num[NUM_TEXT];
+    for (int i = 0; i < n * dim; i++) text_addf(&t, "%s%c", num_text(num, x[i]), (i + 1) % dim ? ',' : '\n');
+    err = file_write_atomic(out, text_str(&t), t.len);
+    text_done(&t);
     return err;
 }
 
@@ -84,13 +107,14 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
     int nfe = s->spec.eval_nfe.n ? (int)s->spec.eval_nfe.v[0] : 1;
     TRY(eval_request_init(&q, &s->spec, &s->spec, "fd_pixel", nfe));
     TRY(sampling_load(&s->sampling, s->ckpt, -1, s->spec.eval_ema.s));
-    double *x = mem_array(CHUNK * per, sizeof *x);
+    double *x = mem_array((d->values ? (size_t)n + CHUNK : CHUNK) * per, sizeof *x);
     uint8_t *px = mem_array((size_t)n * per, 1);
     err_t err = ERR_OK;
     for (int i = 0; i < n && !err; i += CHUNK) {
         int k = n - i < CHUNK ? n - i : CHUNK;
-        err = eval_samples(s->sampling.eval, s->sampling.params, &q, q.seed, seeds + i, k, x);
-        if (!err) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
+        err = eval_samples(s->sampling.eval, s->sampling.params, &q, q.seed, seeds + i, k,
+                           d->values ? x + (size_t)i * per : x);
+        if (!err && !d->values) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
     }
     char *made =
         out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
@@ -99,10 +123,11 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
         err = dir_make(dir);
         mem_free(dir);
     }
-    if (!err) err = write_images(made, px, seeds, n, d);
+    if (!err) err = d->values ? write_points(made, x, n, d->c) : write_images(made, px, seeds, n, d);
     if (!err)
-        printf("wrote %s: %d image%s of run %s, %s with %d evaluation%s, weights %s\n", made, n, n == 1 ? "" : "s",
-               s->row.id, q.sampler.name, nfe, nfe == 1 ? "" : "s", s->spec.eval_ema.s);
+        printf("wrote %s: %d %s%s of run %s, %s with %d evaluation%s, weights %s\n", made, n,
+               d->values ? "point" : "image", n == 1 ? "" : "s", s->row.id, q.sampler.name, nfe, nfe == 1 ? "" : "s",
+               s->spec.eval_ema.s);
     mem_free(made);
     mem_free(x);
     mem_free(px);
@@ -127,7 +152,7 @@ static err_t sample_run(struct args *a)
 }
 
 static const struct opt sample_opts[] = {
-    {"out", 'o', "DIR|x.npz|x.png", "where to (default: samples/ of the run)"},
+    {"out", 'o', "DIR|x.npz|x.png|x.csv", "where to (default: samples/ of the run)"},
     {"seeds", 0, "0-63", "which images"},
     {"nfe", 0, "N", "network evaluations per image"},
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},

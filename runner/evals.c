@@ -36,7 +36,7 @@ err_t eval_step(const char *at, int64_t iters, int64_t *step)
 
 static err_t check_metric(const char *metric)
 {
-    static const char *const known[] = {"fd_pixel", "fd_random"};
+    static const char *const known[] = {"fd_pixel", "fd_random", "energy", "sw2"};
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
         if (!strcmp(metric, known[i])) return ERR_OK;
     if (!strncmp(metric, "fid", 3) || !strcmp(metric, "fd_dinov2"))
@@ -47,7 +47,8 @@ static err_t check_metric(const char *metric)
             metric, metric[1] == 'i' ? "Inception-v3" : "DINOv2 ViT-L/14");
     const char *near = nearest_name(metric, known, ARRAY_LEN(known));
     if (near) return fail(ERR_USAGE, "eval.metrics: unknown metric %s; did you mean %s?", metric, near);
-    return fail(ERR_USAGE, "eval.metrics: unknown metric %s (known: fd_pixel, fd_random)", metric);
+    return fail(ERR_USAGE, "eval.metrics: unknown metric %s (known: fd_pixel, fd_random; of points: energy, sw2)",
+                metric);
 }
 
 err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric,
@@ -93,6 +94,7 @@ static err_t add_item(struct eval_list *l, const struct spec *run, const struct 
     TRY(weights_name(e->eval_ema.s, x.weights));
     TRY(eval_request_init(&x.q, run, e, metric, nfe));
     if (x.q.cond) TRY(labels_check(&x.q.labels, data));
+    TRY(eval_metric_fits(metric, data));
     eval_identity(&x.q, data, &canon, x.sha);
     if (has_item(l, &x)) {
         text_done(&canon);
@@ -304,10 +306,13 @@ done:
 
 /* ---- controls --------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-    enum eval_control kind;
-    const char *name;
-} controls[] = {{CONTROL_REAL_HALF, "real_half"}, {CONTROL_GAUSSIAN, "gaussian"}};
+static const enum eval_control controls[] = {CONTROL_REAL_HALF, CONTROL_GAUSSIAN};
+
+static const char *control_name(enum eval_control kind, const struct dataset *d)
+{
+    if (kind == CONTROL_GAUSSIAN) return "gaussian";
+    return d->values ? "real_fresh" : "real_half";
+}
 
 /* A control belongs to a metric, its samples and seed, not to a sampler: its evaluator is that of one-step sampling, with a line
  * that says what stands in the samples' place. */
@@ -334,25 +339,26 @@ static bool speaks_for_control(const struct eval_list *l, int i)
     return true;
 }
 
-static err_t control_put(struct lab *b, struct eval *e, const struct dataset *d, const struct eval_item *x, int kind)
+static err_t control_put(struct lab *b, struct eval *e, const struct dataset *d, const struct eval_item *x,
+                         enum eval_control kind)
 {
     struct text canon = {0};
     char sha[SHA256_TEXT];
     err_t err = ERR_OK;
-    control_identity(x, controls[kind].name, d, &canon, sha);
-    if (!ledger_has_control(b->ledger, d->sha, controls[kind].name, sha)) {
+    control_identity(x, control_name(kind, d), d, &canon, sha);
+    if (!ledger_has_control(b->ledger, d->sha, control_name(kind, d), sha)) {
         int64_t begin = host.mono_ns();
         struct ledger_eval v = {.run_id = "",
                                 .weights = "",
                                 .evaluator_sha = sha,
                                 .evaluator_canon = text_str(&canon),
                                 .metric = x->q.metric,
-                                .sampler = controls[kind].name,
+                                .sampler = control_name(kind, d),
                                 .samples = x->q.samples,
                                 .seed = x->q.seed};
-        err = eval_control(e, controls[kind].kind, x->q.metric, x->q.samples, x->q.seed, &v.value);
+        err = eval_control(e, kind, x->q.metric, x->q.samples, x->q.seed, &v.value);
         v.seconds = (double)(host.mono_ns() - begin) * 1e-9;
-        if (!err) err = ledger_put_control(b->ledger, d->sha, controls[kind].name, &v);
+        if (!err) err = ledger_put_control(b->ledger, d->sha, control_name(kind, d), &v);
     }
     text_done(&canon);
     return err;
@@ -362,7 +368,7 @@ err_t controls_run(struct lab *b, struct eval *e, const struct dataset *d, const
 {
     for (int i = 0; i < l->n; i++)
         for (int k = 0; k < (int)ARRAY_LEN(controls); k++)
-            if (speaks_for_control(l, i)) TRY(control_put(b, e, d, &l->v[i], k));
+            if (speaks_for_control(l, i)) TRY(control_put(b, e, d, &l->v[i], controls[k]));
     return ERR_OK;
 }
 
@@ -373,8 +379,8 @@ bool controls_missing(struct ledger *ledger, const struct dataset *d, const stru
         for (size_t k = 0; k < ARRAY_LEN(controls) && speaks_for_control(l, i); k++) {
             struct text canon = {0};
             char sha[SHA256_TEXT];
-            control_identity(&l->v[i], controls[k].name, d, &canon, sha);
-            missing |= !ledger || !ledger_has_control(ledger, d->sha, controls[k].name, sha);
+            control_identity(&l->v[i], control_name(controls[k], d), d, &canon, sha);
+            missing |= !ledger || !ledger_has_control(ledger, d->sha, control_name(controls[k], d), sha);
             text_done(&canon);
         }
     return missing;

@@ -4,6 +4,10 @@
 #include <string.h>
 
 #include "core/io/image.h"
+#include "core/io/points.h"
+
+enum { PICTURE_POINTS = 2000, PICTURE_SIDE = 160 }; /* of a scatter plot */
+#define PICTURE_HALF 2.6                            /* its plane is [-half, half]^2 */
 
 err_t picture_png(const uint8_t *px, int n, int h, int w, int c, void **png, size_t *size)
 {
@@ -12,6 +16,15 @@ err_t picture_png(const uint8_t *px, int n, int h, int w, int c, void **png, siz
     image_grid(px, n, h, w, c, PICTURE_COLS, zoom, PICTURE_GAP, &grid, &gh, &gw);
     err_t err = png_encode(grid, gh, gw, c, png, size);
     mem_free(grid);
+    return err;
+}
+
+err_t picture_points_png(const double *x, int n, void **png, size_t *size)
+{
+    uint8_t *px = mem_alloc((size_t)PICTURE_SIDE * PICTURE_SIDE);
+    image_scatter(x, n, PICTURE_HALF, PICTURE_SIDE, px);
+    err_t err = png_encode(px, PICTURE_SIDE, PICTURE_SIDE, 1, png, size);
+    mem_free(px);
     return err;
 }
 
@@ -27,14 +40,14 @@ enum { PICTURES = 16 };
 static int pictures_of(const struct script_cell *c, struct picture *p)
 {
     int n = 0;
-    bool tuned = strcmp(c->spec.target.s, "edm") != 0;
-    if (!tuned) p[n++] = (struct picture){.role = "grid:data"};
+    bool tuned = strcmp(c->spec.target.s, "edm") != 0, points = points_find(c->spec.data.s) != NULL;
+    if (!tuned || (points && !strcmp(c->spec.target.s, "flow"))) p[n++] = (struct picture){.role = "grid:data"};
     for (int e = 0; e < c->nevals; e++)
         for (int i = 0; i < c->evals[e].eval_nfe.n && n < PICTURES; i++) {
             struct picture x = {.eval = &c->evals[e], .nfe = (int)c->evals[e].eval_nfe.v[i]};
             bool ect = !strcmp(x.eval->eval_sampler.s, "ect"), seen = false;
             snprintf(x.role, sizeof x.role, ect ? "grid:%.16s@%d" : "grid:%.16s%d", x.eval->eval_sampler.s, x.nfe);
-            if (ect && tuned) snprintf(x.nearest, sizeof x.nearest, "grid:nearest@%d", x.nfe);
+            if (ect && tuned && !points) snprintf(x.nearest, sizeof x.nearest, "grid:nearest@%d", x.nfe);
             for (int k = 0; k < n; k++) seen |= !strcmp(p[k].role, x.role);
             if (!seen) p[n++] = x;
         }
@@ -59,17 +72,23 @@ bool pictures_missing(struct ledger *l, const char *run_id, const struct script_
     return false;
 }
 
+/* Takes the picture. */
+static err_t put_png(struct lab *b, const char *run_id, const char *role, void *png, size_t size)
+{
+    char sha[SHA256_TEXT];
+    err_t err = ledger_put_blob(b->ledger, png, size, "image/png", sha);
+    mem_free(png);
+    if (err) return err;
+    return ledger_put_artifact(b->ledger, run_id, role, sha);
+}
+
 static err_t put_picture(struct lab *b, const char *run_id, const char *role, const uint8_t *px,
                          const struct dataset *d)
 {
     void *png;
     size_t size;
-    char sha[SHA256_TEXT];
     TRY(picture_png(px, PICTURE_IMAGES, d->h, d->w, d->c, &png, &size));
-    err_t err = ledger_put_blob(b->ledger, png, size, "image/png", sha);
-    mem_free(png);
-    if (err) return err;
-    return ledger_put_artifact(b->ledger, run_id, role, sha);
+    return put_png(b, run_id, role, png, size);
 }
 
 static void pick(const struct dataset *d, const int32_t *index, uint8_t *px)
@@ -102,6 +121,33 @@ static err_t draw(struct lab *b, struct sampling *s, const char *run_id, const c
     return put_picture(b, run_id, p->nearest, px, d);
 }
 
+static err_t draw_points(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir,
+                         const struct picture *p)
+{
+    const struct dataset *d = s->data;
+    int n = d->n < PICTURE_POINTS ? d->n : PICTURE_POINTS;
+    void *png;
+    size_t size;
+    err_t err = ERR_OK;
+    double *x = mem_array((size_t)n * (size_t)d->c, sizeof *x);
+    uint32_t *seeds = mem_array((size_t)n, sizeof *seeds);
+    for (int i = 0; i < n; i++) seeds[i] = (uint32_t)i;
+    if (p->eval) {
+        struct eval_request q;
+        TRYD(eval_request_init(&q, s->spec, p->eval, "energy", p->nfe));
+        TRYD(sampling_load(s, ckpt_dir, s->spec->iters, p->eval->eval_ema.s));
+        TRYD(eval_samples(s->eval, s->params, &q, q.seed, seeds, n, x));
+    } else {
+        for (int i = 0; i < n * d->c; i++) x[i] = (double)d->values[i];
+    }
+    TRYD(picture_points_png(x, n, &png, &size));
+    err = put_png(b, run_id, p->role, png, size);
+done:
+    mem_free(seeds);
+    mem_free(x);
+    return err;
+}
+
 err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir,
                    const struct script_cell *c)
 {
@@ -112,7 +158,8 @@ err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const 
     uint8_t *px = mem_array(count, 1);
     int n = pictures_of(c, p);
     err_t err = ERR_OK;
-    for (int i = 0; i < n && !err; i++) err = draw(b, s, run_id, ckpt_dir, &p[i], x, px);
+    for (int i = 0; i < n && !err; i++)
+        err = d->values ? draw_points(b, s, run_id, ckpt_dir, &p[i]) : draw(b, s, run_id, ckpt_dir, &p[i], x, px);
     mem_free(x);
     mem_free(px);
     return err;

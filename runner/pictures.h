@@ -10,6 +10,8 @@ bool pictures_missing(struct ledger *l, const char *run_id, const struct script_
 err_t pictures_run(struct lab *b, struct sampling *s, const char *run_id, const char *ckpt_dir,
                    const struct script_cell *c) MUST_USE;
 /* A grid of n images [h, w, c] as a PNG in memory (mem_free). */
+/* The same of points in the plane: a scatter plot. */
+err_t picture_points_png(const double *x, int n, void **png, size_t *size) MUST_USE;
 err_t picture_png(const uint8_t *px, int n, int h, int w, int c, void **png, size_t *size) MUST_USE;
 
 #endif

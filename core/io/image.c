@@ -93,6 +93,17 @@ void image_grid(const uint8_t *px, int n, int h, int w, int c, int cols, int zoo
     *out = g;
 }
 
+void image_scatter(const double *x, int n, double half, int size, uint8_t *out)
+{
+    memset(out, 255, (size_t)size * (size_t)size);
+    for (int i = 0; i < n; i++) {
+        double u = floor((x[2 * i] / half + 1) / 2 * size), v = floor((1 - x[2 * i + 1] / half) / 2 * size);
+        if (!(u >= 0 && u < size && v >= 0 && v < size)) continue;
+        uint8_t *p = out + (size_t)v * (size_t)size + (size_t)u;
+        *p = (uint8_t)(*p * 3 / 8);
+    }
+}
+
 void image_view_u8(const double *x, uint8_t *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

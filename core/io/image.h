@@ -11,6 +11,9 @@ err_t png_write(const char *path, const uint8_t *px, int h, int w, int c) MUST_U
  * mem_free(*out). */
 void image_grid(const uint8_t *px, int n, int h, int w, int c, int cols, int zoom, int gap, uint8_t **out, int *gh,
                 int *gw);
+/* n points of the plane in [-half, half]^2, x to the right and y up, into a grey picture of size x size: white where none are, darker
+ * with every point. Points outside (or NaN) are left out. */
+void image_scatter(const double *x, int n, double half, int size, uint8_t *out);
 /* Float64 samples in [-1, 1] to uint8 for viewing: round((x + 1) * 127.5), clipped (the published grid convention). */
 void image_view_u8(const double *x, uint8_t *out, size_t count);
 /* An uncompressed .npz with uint8 "images" [n, h, w, c] and, if labels, int64 "labels" [n]. */
