@@ -295,7 +295,7 @@ static err_t points_run(struct eval *e, struct params *w, const struct eval_requ
     for (int64_t at = 0; at < q->samples; at += e->batch) {
         int take = q->samples - at < e->batch ? (int)(q->samples - at) : e->batch;
         for (int i = 0; i < take; i++) index[i] = (uint32_t)(at + i);
-        TRYD(sample_chunk(e, s, w, q->cond, q->seed, index, take, all + at * e->per));
+        TRYD(sample_chunk(e, s, w, q, q->seed, index, take, all + at * e->per));
         if (progress) progress(ctx, at + take, q->samples);
     }
     double shared = (double)(host.mono_ns() - start) * 1e-9 / n;

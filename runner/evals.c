@@ -6,6 +6,7 @@
 
 #include "core/ema.h"
 #include "core/nets.h"
+#include "core/target.h"
 #include "core/train.h"
 
 void eval_list_done(struct eval_list *l)
@@ -57,6 +58,10 @@ err_t eval_request_init(struct eval_request *q, const struct spec *run, const st
     const struct sampler_info *info;
     TRY(check_metric(metric));
     TRY(sampler_find(e->eval_sampler.s, &info));
+    const struct target *target = target_find(run->target.s);
+    if (target && info->flow != target->flow)
+        return fail(ERR_USAGE, "eval.sampler = %s: a network trained with target = %s is %s", info->name, target->name,
+                    target->flow ? "a velocity: flow-euler" : "a denoiser: ect, heun, euler, dpmpp-2m, ...");
     *q = (struct eval_request){
         .samples = e->eval_samples, .seed = (uint64_t)e->eval_seed, .shifted = info->shifted, .cond = run->net_cond};
     snprintf(q->metric, sizeof q->metric, "%s", metric);
