@@ -8,14 +8,14 @@
 struct pass {
     struct pass_config c;
     struct program *student, *teacher;
-    float *y, *eps, *eps_r, *labels; /* device */
-    float *velocity, *rest;          /* device: eps - y [rows, per] and 1 - t [rows], where the target is a flow */
-    float *factor_dev;               /* device [rows] */
-    double *sums_dev;                /* device [rows] */
-    double *sums, *loss, *factor;    /* host [rows] */
-    float *host;                     /* host [rows], staging */
-    const float *d_r;                /* device: teacher's output or y */
-    const struct pass_rows *rows;    /* of the run in progress */
+    float *y, *eps, *eps_r, *labels, *augment; /* device */
+    float *velocity, *rest;       /* device: eps - y [rows, per] and 1 - t [rows], where the target is a flow */
+    float *factor_dev;            /* device [rows] */
+    double *sums_dev;             /* device [rows] */
+    double *sums, *loss, *factor; /* host [rows] */
+    float *host;                  /* host [rows], staging */
+    const float *d_r;             /* device: teacher's output or y */
+    const struct pass_rows *rows; /* of the run in progress */
     double forward_flops, flops;
     bool teacher_ran;
 };
@@ -49,6 +49,7 @@ err_t pass_new(struct pass **out, const struct pass_config *c)
     if (c->label_dim) TRYD(device_alloc(p, (void **)&p->labels, rows * (size_t)c->label_dim * sizeof(float)));
     if (c->flow) TRYD(device_alloc(p, (void **)&p->velocity, image));
     if (c->flow) TRYD(device_alloc(p, (void **)&p->rest, rows * sizeof(float)));
+    if (c->augment_dim) TRYD(device_alloc(p, (void **)&p->augment, rows * (size_t)c->augment_dim * sizeof(float)));
     TRYD(device_alloc(p, (void **)&p->factor_dev, rows * sizeof(float)));
     TRYD(device_alloc(p, (void **)&p->sums_dev, rows * sizeof(double)));
 done:
@@ -60,7 +61,8 @@ done:
 void pass_free(struct pass *p)
 {
     if (!p) return;
-    void *const buffers[] = {p->y, p->eps, p->eps_r, p->labels, p->velocity, p->rest, p->factor_dev, p->sums_dev};
+    void *const buffers[] = {p->y,        p->eps,  p->eps_r,      p->labels,  p->augment,
+                             p->velocity, p->rest, p->factor_dev, p->sums_dev};
     for (size_t i = 0; i < ARRAY_LEN(buffers); i++) {
         if (buffers[i]) p->c.kernels->free(p->c.dev, buffers[i]);
     }
@@ -86,6 +88,10 @@ float *pass_eps_r(struct pass *p)
 float *pass_labels(struct pass *p)
 {
     return p->labels;
+}
+float *pass_augment(struct pass *p)
+{
+    return p->augment;
 }
 const double *pass_loss(const struct pass *p)
 {
@@ -154,7 +160,10 @@ static bool is_zero(double r)
 
 static void load_levels(struct pass *p, struct program *prog, const double *level)
 {
-    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n && !is_zero(level[i]) ? (float)level[i] : 1;
+    for (int i = 0; i < p->c.rows; i++) {
+        double v = level[i % p->rows->n];
+        p->host[i] = is_zero(v) ? 1 : (float)v;
+    }
     p->c.kernels->upload(p->c.dev, program_input(prog, "sigma"), p->host, (size_t)p->c.rows * sizeof(float));
 }
 
@@ -163,10 +172,11 @@ static void load_conditions(struct pass *p, struct program *prog)
     const struct kernels *k = p->c.kernels;
     size_t rows = (size_t)p->c.rows;
     if (p->c.label_dim) k->copy(p->c.dev, program_input(prog, "labels"), p->labels, rows * (size_t)p->c.label_dim);
-    if (p->c.augment_dim) k->fill(p->c.dev, program_input(prog, "augment"), 0, rows * (size_t)p->c.augment_dim);
+    if (p->c.augment_dim)
+        k->copy(p->c.dev, program_input(prog, "augment"), p->augment, rows * (size_t)p->c.augment_dim);
 }
 
-/* x = y + level eps and the conditions, into the program's inputs. A level of zero and unused rows become 1. */
+/* x = y + level eps and the conditions, into the program's inputs. A level of zero becomes 1. */
 static void load_inputs(struct pass *p, struct program *prog, const double *level, const float *eps)
 {
     load_levels(p, prog, level);
@@ -193,7 +203,7 @@ void pass_student_flow(struct pass *p)
     const struct kernels *k = p->c.kernels;
     struct run_ctx ctx = student_ctx(p);
     load_levels(p, p->student, p->rows->t);
-    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n ? (float)(1 - p->rows->t[i]) : 0;
+    for (int i = 0; i < p->c.rows; i++) p->host[i] = (float)(1 - p->rows->t[i % p->rows->n]);
     k->upload(p->c.dev, p->rest, p->host, (size_t)p->c.rows * sizeof(float));
     k->blend_rows(p->c.dev, p->y, p->rest, p->eps, program_input(p->student, "sigma"), program_input(p->student, "x"),
                   p->c.rows, p->c.per);
@@ -251,17 +261,33 @@ void pass_gradient(struct pass *p)
 {
     const struct kernels *k = p->c.kernels;
     struct run_ctx ctx = student_ctx(p);
-    for (int i = 0; i < p->c.rows; i++) p->host[i] = i < p->rows->n ? (float)(p->factor[i] / p->rows->global_batch) : 0;
-    k->upload(p->c.dev, p->factor_dev, p->host, (size_t)p->c.rows * sizeof(float));
-    k->diff_rows(p->c.dev, program_output(p->student, "D"), p->d_r, p->factor_dev, program_output_grad(p->student, "D"),
-                 p->c.rows, p->c.per);
+    float *grad = program_output_grad(p->student, "D");
+    size_t used = (size_t)p->rows->n * (size_t)p->c.per, all = (size_t)p->c.rows * (size_t)p->c.per;
+    double scale = p->rows->scale > 0 ? p->rows->scale : 1;
+    for (int i = 0; i < p->rows->n; i++) p->host[i] = (float)(p->factor[i] / p->rows->global_batch * scale);
+    k->upload(p->c.dev, p->factor_dev, p->host, (size_t)p->rows->n * sizeof(float));
+    k->diff_rows(p->c.dev, program_output(p->student, "D"), p->d_r, p->factor_dev, grad, p->rows->n, p->c.per);
+    if (all > used) k->fill(p->c.dev, grad + used, 0, all - used); /* not 0 times whatever they are */
     program_backward(p->student, p->rows->weights, &ctx, p->rows->grad);
     p->flops += 2 * p->forward_flops * p->rows->n;
+}
+
+/* Unused rows are copies of used ones: what is finite in these is finite in all, and no zero ever meets an infinity. */
+static void copy_rows(const struct pass *p, float *x, int width)
+{
+    size_t w = (size_t)width, n = (size_t)p->rows->n;
+    if (!x) return;
+    for (size_t i = n; i < (size_t)p->c.rows; i++) p->c.kernels->copy(p->c.dev, x + i * w, x + i % n * w, w);
 }
 
 err_t pass_run(struct pass *p, const struct target *target, const struct pass_rows *rows)
 {
     p->rows = rows;
+    copy_rows(p, p->y, p->c.per);
+    copy_rows(p, p->eps, p->c.per);
+    copy_rows(p, p->eps_r, p->c.per);
+    copy_rows(p, p->labels, p->c.label_dim);
+    copy_rows(p, p->augment, p->c.augment_dim);
     p->teacher_ran = false;
     err_t err = target->step(p);
     p->rows = NULL;

@@ -1,8 +1,8 @@
 /* train_pass: one micro-batch on the device: the student's forward and backward and the teacher's forward, as a target asks for
  * them (core/target.h). The trainer uses it with data and counters, the checks against the published code with given arrays.
  *
- * The caller fills pass_y, pass_eps (and pass_eps_r, pass_labels) for n rows, then calls pass_run. Rows beyond n are computed and
- * have no part in anything: their gradient is zero. */
+ * The caller fills pass_y, pass_eps (and pass_eps_r, pass_labels, pass_augment) for n >= 1 rows, then calls pass_run. Rows beyond n are
+ * computed as copies of the first ones and have no part in anything: their gradient is zero, whatever they hold. */
 #ifndef CORE_TRAIN_PASS_H
 #define CORE_TRAIN_PASS_H
 
@@ -25,8 +25,10 @@ struct pass_config {
 err_t pass_new(struct pass **p, const struct pass_config *c) MUST_USE;
 void pass_free(struct pass *p);
 
-/* Device buffers [rows, per] and [rows, label_dim]. eps_r is read only where noise is not shared. */
+/* Device buffers [rows, per], [rows, label_dim] and [rows, augment_dim] (zero: not augmented); NULL where the network takes none. eps_r is
+ * read only where noise is not shared. */
 float *pass_y(struct pass *p), *pass_eps(struct pass *p), *pass_eps_r(struct pass *p), *pass_labels(struct pass *p);
+float *pass_augment(struct pass *p);
 
 struct pass_rows {
     int n, global_batch;
@@ -34,7 +36,8 @@ struct pass_rows {
     float dropout;               /* probability */
     struct kstream drop, drop_r; /* drop_r: masks of the r pass where they are not shared */
     struct params *weights;
-    float *grad; /* gradient arena, added to */
+    float *grad;  /* gradient arena, added to */
+    double scale; /* of the gradient: loss scaling; 0 stands for 1 */
 };
 err_t pass_run(struct pass *p, const struct target *target, const struct pass_rows *rows) MUST_USE;
 
