@@ -71,6 +71,10 @@ void spec_canon(const struct spec *s, enum spec_class class, struct text *out);
 void spec_hash(const struct spec *s, char out[SHA256_TEXT]);
 /* Reads back what spec_canon wrote (over defaults). ERR_NEWER: written by a version with higher numerics. */
 err_t spec_parse(struct spec *s, const char *canon) MUST_USE;
+/* Networks by the names people use (core/nets.h): sets `net` and all settings net.*; false and nothing set if there is none of that
+ * name. spec_preset_name: of network i from 0; NULL after the last. */
+bool spec_preset(struct spec *s, const char *name);
+const char *spec_preset_name(int i);
 /* Help table of all settings, for `ect help settings`. */
 void spec_help(struct text *out);
 

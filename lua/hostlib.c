@@ -59,7 +59,7 @@ static int fields(lua_State *L)
         const struct spec_field *f = &spec_fields[i];
         struct text def = {0};
         spec_get(&s->defaults, f, &def);
-        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 5);
         lua_pushstring(L, f->key);
         lua_setfield(L, -2, "key");
         lua_pushstring(L, classes[f->class]);
@@ -68,8 +68,40 @@ static int fields(lua_State *L)
         lua_setfield(L, -2, "type");
         lua_pushstring(L, text_str(&def));
         lua_setfield(L, -2, "default");
+        lua_pushstring(L, f->range);
+        lua_setfield(L, -2, "range");
         lua_rawseti(L, -2, i + 1);
         text_done(&def);
+    }
+    return 1;
+}
+
+/* host.networks() -> names of the networks that stand for settings. */
+static int networks(lua_State *L)
+{
+    lua_newtable(L);
+    for (int i = 0; spec_preset_name(i); i++) {
+        lua_pushstring(L, spec_preset_name(i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* host.network(name) -> table key -> canonical text of all settings of a network, or nil. */
+static int network(lua_State *L)
+{
+    struct spec *s = lua_newuserdatauv(L, sizeof *s, 0);
+    spec_defaults(s);
+    if (!spec_preset(s, luaL_checkstring(L, 1))) return 0;
+    lua_newtable(L);
+    for (int i = 0; i < spec_nfields; i++) {
+        const struct spec_field *f = &spec_fields[i];
+        struct text t = {0};
+        if (strcmp(f->key, "net") && strncmp(f->key, "net.", 4)) continue;
+        spec_get(s, f, &t);
+        lua_pushstring(L, text_str(&t));
+        lua_setfield(L, -2, f->key);
+        text_done(&t);
     }
     return 1;
 }
@@ -299,25 +331,13 @@ static int sets(lua_State *L)
 void host_push(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"quantile", quantile},
-        {"num", num},
-        {"sha256", sha256},
-        {"fields", fields},
-        {"check", check},
-        {"hash", hash},
-        {"predict", predict},
-        {"data_info", data_info},
-        {"random", random_at},
-        {"in_design", in_design},
-        {"design", set_in_design},
-        {"log", log_line},
-        {"nearest", nearest},
-        {"complain", complain},
-        {"tokens", tokens},
-        {"upvalue", upvalue},
-        {"compile", compile},
-        {"sets", sets},
-        {NULL, NULL},
+        {"quantile", quantile},    {"num", num},          {"sha256", sha256},
+        {"fields", fields},        {"check", check},      {"network", network},
+        {"networks", networks},    {"hash", hash},        {"predict", predict},
+        {"data_info", data_info},  {"random", random_at}, {"in_design", in_design},
+        {"design", set_in_design}, {"log", log_line},     {"nearest", nearest},
+        {"complain", complain},    {"tokens", tokens},    {"upvalue", upvalue},
+        {"compile", compile},      {"sets", sets},        {NULL, NULL},
     };
     luaL_newlib(L, functions);
 }

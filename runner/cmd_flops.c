@@ -16,6 +16,7 @@ static err_t set_all(struct spec *s, const char *const *sets, int n)
         if (!eq) return fail(ERR_USAGE, "--set %s: not KEY=VALUE", sets[i]);
         char key[128];
         snprintf(key, sizeof key, "%.*s", (int)(eq - sets[i]), sets[i]);
+        if (!strcmp(key, "net") && spec_preset(s, eq + 1)) continue;
         TRY(spec_set(s, key, eq + 1));
     }
     return ERR_OK;

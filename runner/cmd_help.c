@@ -25,7 +25,7 @@ static void help_recipes(struct text *t)
     int n = script_recipes(&names);
     text_add(t, "recipes (for scripts and `ect train`):\n");
     for (int i = 0; i < n; i++) text_addf(t, "  %s\n", names[i]);
-    text_add(t, "\nnetworks (for `ect flops`):\n");
+    text_add(t, "\nnetworks (net = \"NAME\" or net = { \"NAME\", width = 64 } in scripts, `ect flops NAME`):\n");
     for (const struct net_preset *p = net_presets; p->name; p++) text_addf(t, "  %-24s %s\n", p->name, p->help);
 }
 

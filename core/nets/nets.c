@@ -1,4 +1,5 @@
 /* nets: which families exist, and the configurations people know by name. */
+#include <assert.h>
 #include <string.h>
 
 #include "core/nets.h"
@@ -10,9 +11,20 @@ static const char *const coders[] = {"standard", "skip", "residual"}; /* by CODE
 static const struct net_family families[] = {{"songunet", songunet_build}, {"adm", adm_build}, {"mlp", mlp_build}};
 
 /* Karras et al. 2022, Table 7: CIFAR-10, DDPM++. */
-#define CIFAR10_DDPMPP                                                                                                 \
+#define CIFAR10_DDPMPP_OF(n)                                                                                           \
     .family = "songunet", .resolution = 32, .in_channels = 3, .width = 128, .mult = {2, 2, 2}, .nmult = 3,             \
-    .blocks = 4, .attn = {16}, .nattn = 1, .emb_mult = 4, .noise_mult = 1, .sigma_data = 0.5
+    .blocks = n, .attn = {16}, .nattn = 1, .emb_mult = 4, .noise_mult = 1, .sigma_data = 0.5
+#define CIFAR10_DDPMPP CIFAR10_DDPMPP_OF(4)
+/* The same table, NCSN++. EDM draws frequencies of standard deviation 16; consistency models from scratch take 0.02 (iCT). */
+#define CIFAR10_NCSNPP_OF(n, freq)                                                                                     \
+    .family = "songunet", .resolution = 32, .in_channels = 3, .width = 128, .mult = {2, 2, 2}, .nmult = 3,             \
+    .blocks = n, .attn = {16}, .nattn = 1, .emb_mult = 4, .noise_mult = 2, .sigma_data = 0.5, .fourier = true,         \
+    .fourier_scale = freq, .encoder = CODER_RESIDUAL, .filter = {1, 3, 3, 1}, .nfilter = 4
+#define CIFAR10_NCSNPP CIFAR10_NCSNPP_OF(4, 16)
+/* Karras et al. 2022, Table 7: ImageNet-64, ADM. */
+#define IMAGENET64_ADM                                                                                                 \
+    .family = "adm", .resolution = 64, .in_channels = 3, .width = 192, .mult = {1, 2, 3, 4}, .nmult = 4, .blocks = 3,  \
+    .attn = {32, 16, 8}, .nattn = 3, .emb_mult = 4, .noise_mult = 1, .sigma_data = 0.5, .head = 64
 
 const struct net_preset net_presets[] = {
     {"cifar10-ddpmpp", "EDM's CIFAR-10 network, unconditional: the one ECT tunes", {CIFAR10_DDPMPP}},
@@ -20,6 +32,16 @@ const struct net_preset net_presets[] = {
     {"cifar10-ddpmpp-aug",
      "the same, with augmentation labels, as EDM pretrains it",
      {CIFAR10_DDPMPP, .augment_dim = 9}},
+    {"cifar10-ncsnpp", "EDM's other CIFAR-10 network: Fourier features, residual encoder", {CIFAR10_NCSNPP}},
+    {"cifar10-ncsnpp-cond", "the same, class-conditional", {CIFAR10_NCSNPP, .label_dim = 10}},
+    {"cifar10-ncsnpp-aug",
+     "the same, with augmentation labels, as EDM pretrains it",
+     {CIFAR10_NCSNPP, .augment_dim = 9}},
+    {"cifar10-ddpmpp-deep", "8 blocks at each resolution instead of 4", {CIFAR10_DDPMPP_OF(8)}},
+    {"cifar10-ncsnpp-deep",
+     "the same of NCSN++: iCT-deep's, with its Fourier scale of 0.02",
+     {CIFAR10_NCSNPP_OF(8, 0.02)}},
+    {"imagenet64-adm", "ADM for ImageNet-64, class-conditional", {IMAGENET64_ADM, .label_dim = 1000}},
     {"digits",
      "the demo's network for 8x8 digits",
      {.family = "songunet",
@@ -109,6 +131,31 @@ const struct net_preset *net_preset_find(const char *name)
     for (const struct net_preset *p = net_presets; p->name; p++)
         if (!strcmp(p->name, name)) return p;
     return NULL;
+}
+
+bool spec_preset(struct spec *s, const char *name)
+{
+    const struct net_preset *p = net_preset_find(name);
+    struct spec from;
+    if (!p) return false;
+    spec_defaults(&from);
+    net_config_to_spec(&p->config, &from);
+    for (int i = 0; i < spec_nfields; i++) {
+        const struct spec_field *f = &spec_fields[i];
+        struct text value = {0};
+        if (strcmp(f->key, "net") && strncmp(f->key, "net.", 4)) continue;
+        spec_get(&from, f, &value);
+        err_t err = spec_set(s, f->key, text_str(&value));
+        assert(!err);
+        (void)err;
+        text_done(&value);
+    }
+    return true;
+}
+
+const char *spec_preset_name(int i)
+{
+    return net_presets[i].name;
 }
 
 err_t net_build(struct graph *g, const struct net_config *c)

@@ -11,7 +11,9 @@ function args.prepare()
         local sweep, rest = key:match("^(.-):(.*)$")
         local entry = { key = rest or key, value = value, sweep = sweep, text = text }
         if settings.fields[entry.key] then
-            if settings.fields[entry.key].type ~= "fn" then -- functions: when the library is complete
+            local ok, network = pcall(settings.network, entry.key, value)
+            if not ok then error(("--set %s: %s"):format(text, tostring(network):gsub("^[^\n]-:%d+: ", "")), 0) end
+            if not network and settings.fields[entry.key].type ~= "fn" then -- functions: when the library is complete
                 local _, message = host.check(entry.key, value)
                 if message then error(("--set %s: %s"):format(text, message), 0) end
             end
@@ -50,6 +52,8 @@ function args.apply(name, base, eval_set)
                 if not replicates or replicates < 1 then error(("--set %s: a whole number from 1 on is needed"):format(e.text), 0) end
             elseif settings.fields[e.key].class == "eval" then
                 eval_set[e.key] = canonical(e)
+            elseif settings.network(e.key, e.value) then
+                for key, value in pairs(settings.network(e.key, e.value)) do base[key] = settings.canonical(key, value) end
             else
                 base[e.key] = canonical(e)
             end

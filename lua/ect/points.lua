@@ -43,6 +43,11 @@ end
 -- One choice from what the script wrote for a factor. label: nil for the value's own text.
 local function choice(sweep, name, label, v)
     local set = {}
+    local network = settings.network(name, v)
+    if network or (name == "net" and type(v) == "table" and v[1] ~= nil) then
+        label = label or (network and v) or complain("factor 'net': a choice of several settings needs a name", name)
+        name, v = "network", { net = v }
+    end
     if is_compound(name, v) then
         if not label then complain(("factor '%s': a choice of several settings needs a name"):format(name), name) end
         for key, value in pairs(settings.flatten(v)) do

@@ -28,6 +28,37 @@ function settings.unknown(key, what)
         near and (": did you mean '" .. near .. "'?") or " (ect help settings lists them)"), tostring(key))
 end
 
+-- ---- networks by name: net = "cifar10-ncsnpp" stands for all settings of that network ------------------------------------------
+
+local network_names = host.networks()
+local families = {}
+for name in fields.net.range:gmatch("[^|]+") do families[name] = true end
+
+-- The settings (values, not texts) that a value of `net` stands for; nil where it is a family. An unknown name is an error.
+function settings.network(key, value)
+    if key ~= "net" or type(value) ~= "string" or families[value] then return nil end
+    local texts = host.network(value)
+    if not texts then
+        local known = {}
+        for _, name in ipairs(network_names) do known[#known + 1] = name end
+        for _, name in ipairs(sandbox.sorted_keys(families)) do known[#known + 1] = name end
+        local near = host.nearest(value, known)
+        complain(("net: no network '%s'%s"):format(value,
+            near and (": did you mean '" .. near .. "'?") or " (ect help recipes lists them)"), "net")
+    end
+    local values = {}
+    for k, text in pairs(texts) do
+        local kind = fields[k].type
+        if kind == "ints" then
+            values[k] = {}
+            for word in text:gmatch("[^%[%],]+") do table.insert(values[k], math.tointeger(tonumber(word))) end
+        elseif kind == "bool" then values[k] = text == "true"
+        elseif kind == "int" or kind == "real" then values[k] = tonumber(text)
+        else values[k] = text end
+    end
+    return values
+end
+
 -- {net = {width = 16}, ["net.mult"] = {1, 2}} -> {["net.width"] = 16, ["net.mult"] = {1, 2}}
 function settings.flatten(t, into, prefix)
     into = into or {}
@@ -41,7 +72,8 @@ function settings.flatten(t, into, prefix)
             settings.flatten(v, into, key)
         else
             if not fields[key] then settings.unknown(key) end
-            into[key] = v
+            local network = settings.network(key, v)
+            for name, value in pairs(network or { [key] = v }) do into[name] = value end
         end
     end
     return into

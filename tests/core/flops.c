@@ -2,6 +2,7 @@
 #include <jansson.h>
 
 #include "core/nets.h"
+#include "core/spec.h"
 #include "tests/test.h"
 
 static double number(const json_t *o, const char *key)
@@ -11,16 +12,33 @@ static double number(const json_t *o, const char *key)
     return json_number_value(v);
 }
 
+static bool is(const json_t *c, const char *key, const char *value)
+{
+    const json_t *v = json_object_get(c, key);
+    return json_is_string(v) && !strcmp(json_string_value(v), value);
+}
+
+static int ints(const json_t *list, int *out)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) out[i] = (int)json_integer_value(json_array_get(list, i));
+    return (int)json_array_size(list);
+}
+
+/* What an entry's config leaves out is the published modules' default. */
 static struct net_config config_of(const json_t *entry)
 {
-    const json_t *c = json_object_get(entry, "config"), *mult = json_object_get(c, "channel_mult");
-    struct net_config n = net_preset_find("cifar10-ddpmpp")->config;
+    const json_t *c = json_object_get(entry, "config");
+    bool adm = is(c, "model_type", "DhariwalUNet");
+    struct net_config n = net_preset_find(adm ? "imagenet64-adm" : "cifar10-ddpmpp")->config;
     n.resolution = (int)number(c, "img_resolution");
     n.label_dim = (int)number(c, "label_dim");
     n.width = (int)number(c, "model_channels");
     n.augment_dim = json_object_get(c, "augment_dim") ? (int)number(c, "augment_dim") : 0;
-    n.nmult = (int)json_array_size(mult);
-    for (int i = 0; i < n.nmult; i++) n.mult[i] = (int)json_integer_value(json_array_get(mult, (size_t)i));
+    n.nmult = ints(json_object_get(c, "channel_mult"), n.mult);
+    n.nfilter = ints(json_object_get(c, "resample_filter"), n.filter);
+    n.fourier = is(c, "embedding_type", "fourier");
+    n.encoder = is(c, "encoder_type", "residual") ? CODER_RESIDUAL : CODER_STANDARD;
+    if (!adm) n.noise_mult = (int)number(c, "channel_mult_noise");
     return n;
 }
 
@@ -70,12 +88,12 @@ static void published_counts(void **s)
     int seen = 0;
     json_object_foreach(all, name, entry)
     {
-        if (strncmp(name, "cifar10_ddpmpp_", 15)) continue;
+        if (!json_object_get(json_object_get(entry, "config"), "model_type")) continue; /* EDM2 */
         struct net_config c = config_of(entry);
         check_entry(entry, &c);
         seen++;
     }
-    assert_int_equal(seen, 4);
+    assert_int_equal(seen, 8);
     json_decref(all);
 }
 
@@ -84,7 +102,10 @@ static void presets(void **s)
     (void)s;
     static const char *const pairs[][2] = {{"cifar10-ddpmpp", "cifar10_ddpmpp_uncond"},
                                            {"cifar10-ddpmpp-cond", "cifar10_ddpmpp_cond"},
-                                           {"cifar10-ddpmpp-aug", "cifar10_ddpmpp_uncond_augment9"}};
+                                           {"cifar10-ddpmpp-aug", "cifar10_ddpmpp_uncond_augment9"},
+                                           {"cifar10-ncsnpp", "cifar10_ncsnpp_uncond"},
+                                           {"cifar10-ncsnpp-aug", "cifar10_ncsnpp_uncond_augment9"},
+                                           {"imagenet64-adm", "imagenet64_adm_cond"}};
     json_t *all = load();
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         const struct net_preset *p = net_preset_find(pairs[i][0]);
@@ -100,8 +121,63 @@ static void presets(void **s)
     }
 }
 
+/* The deep networks: 96.9 M parameters and 38.16 GMAC as the paper's twice deeper baseline has them; a preset and its settings are
+ * one network. */
+static void deep(void **s)
+{
+    (void)s;
+    struct graph *g = graph_new();
+    struct flops f;
+    assert_ok(net_build(g, &net_preset_find("cifar10-ddpmpp-deep")->config));
+    graph_flops(g, &f);
+    assert_near((double)graph_param_count(g) / 1e6, 96.9, 0.05);
+    assert_near(flops_total(&f) / 2e9, 38.16, 0.005);
+    graph_free(g);
+    g = graph_new();
+    assert_ok(net_build(g, &net_preset_find("cifar10-ncsnpp-deep")->config));
+    graph_flops(g, &f);
+    assert_in_range(graph_param_count(g), 96900000, 98000000);
+    assert_near(flops_total(&f) / 2e9, 38.3, 0.1);
+    graph_free(g);
+}
+
+static void settings(void **state)
+{
+    (void)state;
+    for (const struct net_preset *p = net_presets; p->name; p++) {
+        struct spec s;
+        struct net_config c;
+        spec_defaults(&s);
+        s.net_width = 4000; /* of another network: nothing of it is left */
+        s.net_clip = 3;
+        s.net_augment = 9;
+        s.net_filter.n = 1;
+        assert_true(spec_preset(&s, p->name));
+        assert_ok(net_config_from_spec(&c, &s, p->config.resolution, p->config.in_channels, p->config.label_dim,
+                                       p->config.sigma_data));
+        struct graph *a = graph_new(), *b = graph_new();
+        assert_ok(net_build(a, &p->config));
+        assert_ok(net_build(b, &c));
+        assert_int_equal(graph_nparams(a), graph_nparams(b));
+        for (int i = 0; i < graph_nparams(a); i++) {
+            const struct param_info *x = graph_param_info(a, i), *y = graph_param_info(b, i);
+            assert_string_equal(x->name, y->name);
+            assert_int_equal(x->count, y->count);
+            assert_true(x->init.kind == y->init.kind && x->init.scale == y->init.scale);
+        }
+        graph_free(a);
+        graph_free(b);
+    }
+    struct spec s, untouched;
+    spec_defaults(&s);
+    spec_defaults(&untouched);
+    assert_false(spec_preset(&s, "cifar10-ncsnp"));
+    assert_memory_equal(&s, &untouched, sizeof s);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(published_counts), cmocka_unit_test(presets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(published_counts), cmocka_unit_test(presets),
+                                       cmocka_unit_test(deep), cmocka_unit_test(settings)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,6 +192,71 @@ static void recipes(void **state)
     for (int i = 0; i < n; i++) refused("local ect = require 'ect'\nect.recipe 'digits-etc'", list[n - 2]);
 }
 
+/* A network's name stands for all its settings, over those of a recipe; what stands beside the name wins. */
+static void networks(void **state)
+{
+    (void)state;
+    struct script *s =
+        accepted(HEAD "ect.sweep 'a' { base = ect.recipe 'digits-ect' { net = 'cifar10-ncsnpp' } }\n"
+                      "ect.sweep 'b' { base = ect.recipe 'digits-ect' { net = { 'cifar10-ncsnpp', width "
+                      "= 64, attn = {8} } } }\n"
+                      "ect.sweep 'c' { base = { net = 'imagenet64-adm', ['net.blocks'] = 1 } }\n"
+                      "local s = ect.sweep 'd' { base = ect.recipe 'cifar10-ect' }\n"
+                      "s:ablate { net = {'cifar10-ddpmpp', 'cifar10-ncsnpp', 'cifar10-ddpmpp-deep'}, c = {1} }\n"
+                      "local t = ect.sweep 'e' { base = ect.recipe 'cifar10-ect' }\n"
+                      "t:ablate { net = { fat = {'cifar10-ncsnpp', width = 256}, ncsn = 'cifar10-ncsnpp' } }");
+    const struct spec *a = &script_cell_at(s, 0)->spec, *b = &script_cell_at(s, 1)->spec,
+                      *c = &script_cell_at(s, 2)->spec;
+    assert_string_equal(a->net_family.s, "songunet");
+    assert_int_equal(a->net_width, 128);
+    assert_int_equal(a->net_blocks, 4);
+    assert_int_equal(a->net_mult.n, 3);
+    assert_int_equal(a->net_noise_mult, 2);
+    assert_int_equal(a->net_filter.n, 4);
+    assert_int_equal(a->net_filter.v[1], 3);
+    assert_string_equal(a->net_embedding.s, "fourier");
+    assert_string_equal(a->net_encoder.s, "residual");
+    assert_true(a->net_fourier_scale == 16 && !a->net_cond);
+    assert_int_equal(b->net_width, 64);
+    assert_int_equal(b->net_attn.v[0], 8);
+    assert_string_equal(b->net_encoder.s, "residual");
+    assert_string_equal(c->net_family.s, "adm");
+    assert_int_equal(c->net_blocks, 1);
+    assert_int_equal(c->net_mult.v[3], 4);
+    assert_true(c->net_cond);
+    const struct script_sweep *w = script_sweep_at(s, 3);
+    static const char *const want[] = {"base", "c=1", "net=cifar10-ncsnpp", "net=cifar10-ddpmpp-deep"};
+    assert_int_equal(w->ncells, ARRAY_LEN(want)); /* the base is the first of the list */
+    for (int i = 0; i < w->ncells; i++) assert_string_equal(script_cell_at(s, w->first + i)->cell, want[i]);
+    assert_int_equal(script_cell_at(s, w->first + 2)->spec.net_noise_mult, 2);
+    assert_int_equal(script_cell_at(s, w->first + 3)->spec.net_blocks, 8);
+    assert_string_equal(names(s), "base net=fat net=ncsn");
+    assert_int_equal(script_cell_at(s, script_sweep_at(s, 4)->first + 1)->spec.net_width, 256);
+    script_close(s);
+    /* the same by its settings is the same run */
+    struct script *t =
+        accepted(HEAD "ect.sweep 'a' { base = ect.recipe 'digits-ect' { net = { 'songunet', width = 128, mult = "
+                      "{2,2,2}, blocks = 4, attn = {16}, noise_mult = 2, embedding = 'fourier', "
+                      "fourier_scale = 16, encoder = 'residual', filter = {1,3,3,1} } } }");
+    s = accepted(HEAD "ect.sweep 'a' { base = ect.recipe 'digits-ect' { net = 'cifar10-ncsnpp' } }");
+    assert_string_equal(script_cell_at(s, 0)->hash, script_cell_at(t, 0)->hash);
+    script_close(s);
+    script_close(t);
+    const char *sets[] = {"net=cifar10-ncsnpp", "net.width=32"}, *bad = "net=cifar10-ncsnp";
+    assert_ok(script_recipe(&s, "digits-ect", sets, ARRAY_LEN(sets), NULL));
+    assert_int_equal(script_cell_at(s, 0)->spec.net_width, 32);
+    assert_string_equal(script_cell_at(s, 0)->spec.net_embedding.s, "fourier");
+    script_close(s);
+    assert_err(ERR_USAGE, script_recipe(&s, "digits-ect", &bad, 1, NULL));
+    assert_has(err_text(), "--set net=cifar10-ncsnp: net: no network 'cifar10-ncsnp': did you mean 'cifar10-ncsnpp'?");
+    refused(HEAD "ect.sweep 's' { base = {\n net = { 'imagenet64-adn', width = 8 } } }",
+            "dir/test.lua:3: net: no network 'imagenet64-adn': did you mean 'imagenet64-adm'?");
+    refused(HEAD "ect.sweep 's' { base = { net = 'songunt' } }", "did you mean 'songunet'?");
+    refused(HEAD "local s = ect.sweep 's' {}\ns:ablate { net = { 'cifar10-ncsnp' } }",
+            "did you mean 'cifar10-ncsnpp'?");
+    refused(HEAD "local s = ect.sweep 's' {}\ns:ablate { net = { { 'cifar10-ncsnpp', width = 8 } } }", "needs a name");
+}
+
 static void sets(void **state)
 {
     (void)state;
@@ -311,7 +376,8 @@ static void large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),    cmocka_unit_test(demo),
-        cmocka_unit_test(recipes), cmocka_unit_test(sets),         cmocka_unit_test(mistakes), cmocka_unit_test(large)};
+        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),
+        cmocka_unit_test(demo),    cmocka_unit_test(recipes),      cmocka_unit_test(networks),
+        cmocka_unit_test(sets),    cmocka_unit_test(mistakes),     cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
