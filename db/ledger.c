@@ -49,22 +49,74 @@ err_t ledger_get_blob(struct ledger *l, const char *sha, char **data, size_t *n)
 
 /* ---- configurations ---------------------------------------------------------------------------------------------- */
 
+static err_t setting_row(struct ledger *l, const struct ledger_param *p, int64_t *n)
+{
+    double num;
+    bool found;
+    TRY(db_int(l, n, &found, "SELECT n FROM setting WHERE key = ? AND text = ? AND class = ? AND is_default = ?",
+               "sssn", p->key, p->text, p->class, (int)p->is_default));
+    if (found) return ERR_OK;
+    if (!num_parse(p->text, &num)) num = NAN;
+    return db_int(l, n, &found, "INSERT INTO setting(key, text, num, class, is_default) VALUES(?,?,?,?,?) RETURNING n",
+                  "ssdsn", p->key, p->text, num, p->class, (int)p->is_default);
+}
+
+/* The base of configurations with this list of settings. */
+static err_t base_row(struct ledger *l, const struct ledger_param *p, int n, int64_t *row)
+{
+    struct sha256 s;
+    uint8_t digest[SHA256_BYTES];
+    char sha[SHA256_TEXT];
+    bool found;
+    sha256_init(&s);
+    for (int i = 0; i < n; i++) {
+        sha256_add(&s, p[i].key, strlen(p[i].key) + 1);
+        sha256_add(&s, p[i].class, strlen(p[i].class) + 1);
+    }
+    sha256_end(&s, digest);
+    sha256_hex(digest, sha);
+    TRY(db_int(l, row, &found, "SELECT n FROM base WHERE sha = ?", "s", sha));
+    return found ? ERR_OK : db_int(l, row, &found, "INSERT INTO base(sha) VALUES(?) RETURNING n", "s", sha);
+}
+
+/* Whether the base says the same of a setting; a default that no configuration of the base has had yet is put there. */
+static err_t in_base(struct ledger *l, int64_t base, const struct ledger_param *p, int64_t setting, bool *same)
+{
+    int64_t there;
+    bool found;
+    *same = false;
+    if (!p->is_default) return ERR_OK;
+    TRY(db_int(
+        l, &there, &found,
+        "SELECT b.setting FROM setting s JOIN base_setting b ON b.base = ?1 AND b.setting = s.n WHERE s.key = ?2", "is",
+        base, p->key));
+    if (!found) TRY(db_run(l, "INSERT INTO base_setting(base, setting) VALUES(?,?)", "ii", base, setting));
+    *same = !found || there == setting;
+    return ERR_OK;
+}
+
 static err_t put_config(struct ledger *l, const char *hash, const char *canon, const struct ledger_param *p, int n)
 {
-    int64_t row = 0;
-    bool found;
-    TRY(db_run(l, "INSERT INTO config(hash, canon, created_ms) VALUES(?,?,?) ON CONFLICT DO NOTHING", "ssi", hash,
-               canon, now_ms()));
-    TRY(db_int(l, &row, &found, "SELECT n FROM config WHERE hash = ?", "s", hash));
+    int64_t row = 0, base = 0, setting;
+    bool old, same;
+    TRY(db_int(l, &row, &old, "SELECT n FROM config WHERE hash = ?", "s", hash));
+    if (n) TRY(base_row(l, p, n, &base));
+    if (!old)
+        TRY(db_int(l, &row, &same,
+                   "INSERT INTO config(hash, canon, created_ms, base) VALUES(?,?,?,nullif(?,0)) RETURNING n", "ssii",
+                   hash, canon, now_ms(), base));
+    else if (n) TRY(db_run(l, "UPDATE config SET base = ?2 WHERE n = ?1 AND base IS NOT ?2", "ii", row, base));
     for (int i = 0; i < n; i++) {
-        double num;
-        if (!num_parse(p[i].text, &num)) num = NAN;
-        TRY(db_run(l,
-                   "INSERT INTO param(config, key, text, num, class, is_default) VALUES(?,?,?,?,?,?) ON CONFLICT DO "
-                   "UPDATE SET "
-                   "text = excluded.text, num = excluded.num, class = excluded.class, is_default = excluded.is_default "
-                   "WHERE text <> excluded.text OR class <> excluded.class OR is_default <> excluded.is_default",
-                   "issdsn", row, p[i].key, p[i].text, num, p[i].class, (int)p[i].is_default));
+        TRY(setting_row(l, &p[i], &setting));
+        TRY(in_base(l, base, &p[i], setting, &same));
+        if (old) /* said anew: eval and exec settings may have changed */
+            TRY(db_run(l,
+                       "DELETE FROM config_setting WHERE config = ?1 AND setting <> ?3 AND setting IN (SELECT n FROM "
+                       "setting WHERE key = ?2)",
+                       "isi", row, p[i].key, same ? (int64_t)-1 : setting));
+        if (!same)
+            TRY(db_run(l, "INSERT INTO config_setting(config, setting) VALUES(?,?) ON CONFLICT DO NOTHING", "ii", row,
+                       setting));
     }
     return ERR_OK;
 }
@@ -84,7 +136,11 @@ err_t ledger_get_config(struct ledger *l, const char *hash, char **canon)
 
 err_t ledger_get_param(struct ledger *l, const char *config_hash, const char *key, char **text)
 {
-    TRY(db_str(l, text, "SELECT p.text FROM config c JOIN param p ON p.config = c.n WHERE c.hash = ? AND p.key = ?",
+    TRY(db_str(l, text,
+               "SELECT s.text FROM config c JOIN config_setting x ON x.config = c.n JOIN setting s ON s.n = x.setting "
+               "WHERE c.hash = ?1 AND s.key = ?2 UNION ALL "
+               "SELECT s.text FROM config c JOIN base_setting x ON x.base = c.base JOIN setting s ON s.n = x.setting "
+               "WHERE c.hash = ?1 AND s.key = ?2",
                "ss", config_hash, key));
     return *text ? ERR_OK
                  : fail(ERR_NOT_FOUND, "no setting %s of configuration %.12s in ledger %s", key, config_hash, l->path);
@@ -176,8 +232,8 @@ static err_t put_run(struct ledger *l, const struct ledger_run_new *r, const cha
     if (child) TRY(run_row(l, r->parent_run, &parent));
     return db_run(l,
                   "INSERT INTO run(id, config, replicate, seed, parent, flops_nominal, flops_predicted, units_paper, "
-                  "iters, created_ms) "
-                  "VALUES(?,?,?,?,nullif(?,0),?,?,?,?,?)",
+                  "iters, created_ms, flops_above) "
+                  "VALUES(?1,?2,?3,?4,nullif(?5,0),?6,?7,?8,?9,?10, CASE WHEN ?5 = 0 THEN 0.0 END)",
                   "siniidddii", id, config, r->replicate, (int64_t)r->seed, parent, r->flops_nominal,
                   r->flops_predicted, r->units_paper, r->iters, now_ms());
 }

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "db/curve.h"
 #include "db/db.h"
 
 /* ---- who lives --------------------------------------------------------------------------------------------------- */
@@ -121,6 +122,12 @@ static err_t claim(struct ledger *l, const char *id, struct ledger_claim *c, int
         "isnssii", row, c->device ? c->device : "", c->threads, c->host ? c->host : "", c->boot_id ? c->boot_id : "",
         c->pid, now_ms()));
     if (!found) return ERR_OK;
+    TRY(db_run(
+        l,
+        "UPDATE run SET flops_above = (WITH RECURSIVE up(n) AS (SELECT run.parent UNION SELECT q.parent FROM up "
+        "JOIN run q ON q.n = up.n) SELECT total(q.flops_closed + q.flops_live) FROM up JOIN run q ON q.n = up.n) "
+        "WHERE n = ? AND parent IS NOT NULL",
+        "i", row));
     TRY(db_int(l, &threads, &found, "SELECT threads FROM run WHERE n = ?", "i", row));
     c->threads = (int)threads;
     return ERR_OK;
@@ -160,7 +167,8 @@ static err_t put_segment(struct ledger *l, const char *id, int64_t token, int64_
                "INSERT INTO segment(run, segment, from_step, token, started_ms) "
                "VALUES(?1, (SELECT ifnull(max(segment), 0) + 1 FROM segment WHERE run = ?1), ?2, ?3, ?4)",
                "iiii", row, from_step, token, now_ms()));
-    return db_run(l, "UPDATE run SET step = ? WHERE n = ?", "ii", from_step, row);
+    TRY(db_run(l, "UPDATE run SET step = ? WHERE n = ?", "ii", from_step, row));
+    return summary_remake(l, row);
 }
 
 err_t ledger_segment(struct ledger *l, const char *id, int64_t token, int64_t from_step)
@@ -233,6 +241,7 @@ static err_t finish(struct ledger *l, const char *id, int64_t token, const struc
 {
     int64_t row;
     TRY(run_owned(l, id, token, &row));
+    if (o->status == RUN_DONE || o->status == RUN_DIVERGED) TRY(curves_seal(l, row)); /* nothing will be added */
     return db_run(
         l,
         "UPDATE run SET status = ?2, reason = ?3, step = ?4, nimg = ?5, flops_closed = flops_closed + ?6, flops_live = "

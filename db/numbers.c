@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "db/curve.h"
 #include "db/db.h"
 
 /* ---- points ------------------------------------------------------------------------------------------------------ */
@@ -32,30 +33,42 @@ static err_t key_row(struct ledger *l, struct key_cache *c, const char *name, in
     return ERR_OK;
 }
 
-static int special_of(double v)
-{
-    return isnan(v) ? 1 : isinf(v) ? (v > 0 ? 2 : 3) : 0;
-}
-
 static err_t put_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n)
 {
-    int64_t run, segment = 0, key, newest = 0;
+    int64_t run, segment = 0, newest = 0;
     struct key_cache keys = {.used = 0};
     bool found;
+    err_t err = ERR_OK;
+    sqlite3_stmt *st;
     TRY(run_owned(l, id, token, &run));
     TRY(db_int(l, &segment, &found, "SELECT max(segment) FROM segment WHERE run = ?", "i", run));
     if (!found) return fail(ERR_FAILED, "metrics of run %s before ledger_segment", id);
-    for (int i = 0; i < n; i++) {
+    int64_t *key = mem_array((size_t)n, sizeof *key);
+    for (int i = 0; i < n; i++) TRYD(key_row(l, &keys, p[i].key, &key[i]));
+    /* bound by hand: this loop is what logging costs */
+    TRYD(db_stmt(l,
+                 "INSERT INTO point(run, key, step, segment, value, special) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE "
+                 "SET value = excluded.value, special = excluded.special",
+                 &st));
+    sqlite3_bind_int64(st, 1, run);
+    sqlite3_bind_int64(st, 4, segment);
+    for (int i = 0; i < n && !err; i++) {
         int special = special_of(p[i].value);
-        TRY(key_row(l, &keys, p[i].key, &key));
-        TRY(db_run(
-            l,
-            "INSERT INTO point(run, key, step, segment, value, special) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
-            "value = excluded.value, special = excluded.special",
-            "iiiidn", run, key, p[i].step, segment, special ? NAN : p[i].value, special));
+        sqlite3_bind_int64(st, 2, key[i]);
+        sqlite3_bind_int64(st, 3, p[i].step);
+        if (special) sqlite3_bind_null(st, 5);
+        else sqlite3_bind_double(st, 5, p[i].value);
+        sqlite3_bind_int(st, 6, special);
+        int rc = sqlite3_step(st);
+        if (rc != SQLITE_DONE) err = db_fail(l, rc, "write");
+        sqlite3_reset(st);
         if (p[i].step > newest) newest = p[i].step;
     }
-    return db_run(l, "UPDATE run SET step = ?2 WHERE n = ?1 AND step < ?2", "ii", run, newest);
+    if (!err) err = summary_add(l, run, p, key, n);
+    if (!err) err = db_run(l, "UPDATE run SET step = ?2 WHERE n = ?1 AND step < ?2", "ii", run, newest);
+done:
+    mem_free(key);
+    return err;
 }
 
 err_t ledger_points(struct ledger *l, const char *id, int64_t token, const struct ledger_point *p, int n)

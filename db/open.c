@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "db/curve.h"
 #include "db/db.h"
 
 enum { APPLICATION_ID = 0x45435431, BUSY_MS = 60000, CHECKPOINT_FRAMES = 1000, TRUNCATE_FRAMES = 16000 };
@@ -166,8 +167,10 @@ err_t db_configure(struct ledger *l)
                           "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY",
                           NULL, NULL, NULL);
     if (!rc) rc = pareto_register(l->db);
-    /* connects the table-valued function now: later an authoriser may forbid it */
+    if (!rc) rc = curve_register(l->db);
+    /* connects the table-valued functions now: later an authoriser may forbid it */
     if (!rc) rc = sqlite3_exec(l->db, "SELECT key FROM pareto('SELECT 1, 1')", NULL, NULL, NULL);
+    if (!rc) rc = sqlite3_exec(l->db, "SELECT step FROM curve_points(x'', 0, 1)", NULL, NULL, NULL);
     if (rc) return db_fail(l, rc, "configure");
     l->durable = true;
     l->next_checkpoint = CHECKPOINT_FRAMES;
@@ -207,11 +210,31 @@ err_t db_check_version(struct ledger *l, int64_t *version)
     return ERR_OK;
 }
 
+/* FILE.schema-N, complete or not there. One that is there is of an earlier attempt, from the same rows. */
+static err_t keep_old(struct ledger *l, int64_t version)
+{
+    char *copy = mem_printf("%s.schema-%lld", l->path, (long long)version), *tmp = mem_printf("%s.tmp", copy);
+    err_t err = ERR_OK;
+    if (!file_exists(copy)) {
+        unlink(tmp);
+        err = db_run(l, "VACUUM INTO ?", "s", tmp);
+        if (!err && rename(tmp, copy)) err = fail(ERR_IO, "%s: %s", copy, strerror(errno));
+        if (err) unlink(tmp);
+        else
+            log_info("ledger %s: schema %lld becomes %lld; the old file is kept as %s", l->path, (long long)version,
+                     (long long)newest_version(), copy);
+    }
+    mem_free(copy);
+    mem_free(tmp);
+    return err;
+}
+
 err_t db_migrate(struct ledger *l)
 {
     int64_t version, newest = newest_version();
     TRY(db_check_version(l, &version));
     if (version == newest) return ERR_OK;
+    if (version) TRY(keep_old(l, version));
     int rc = sqlite3_exec(l->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
     if (rc) return db_fail(l, rc, "migrate");
     err_t err = db_check_version(l, &version); /* again, now that nobody can move it */

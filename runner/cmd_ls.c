@@ -7,7 +7,7 @@
 static const char list_sql[] =
     "SELECT run, sweep, cell, replicate AS rep, status,"
     " CASE WHEN step < iters THEN step || '/' || iters ELSE '' || step END AS step,"
-    " (SELECT value FROM v_metric m WHERE m.run = r.run AND m.key = 'loss' ORDER BY m.step DESC LIMIT 1) AS loss,"
+    " (SELECT last FROM v_summary m WHERE m.run = r.run AND m.key = 'loss') AS loss,"
     " (SELECT group_concat(x, ' ') FROM (SELECT metric || '@' || CASE sampler WHEN 'ect' THEN '' ELSE sampler END"
     "   || nfe || '=' || CASE WHEN value IS NULL THEN 'nan' ELSE printf('%.3g', value) END AS x, max(samples)"
     "   FROM v_eval e WHERE e.run = r.run AND e.step = r.iters GROUP BY metric, sampler, nfe"

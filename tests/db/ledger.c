@@ -5,10 +5,11 @@ static void views_have_the_promised_columns(void **state)
 {
     (void)state;
     static const char *const promised[][2] = {
-        {"v_run",
-         "run, sweep, cell, replicate, status, config_hash, flops_executed, flops_nominal, flops_ancestors, "
-         "flops_total, "
-         "units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, device"},
+        {"v_run", "run, sweep, cell, replicate, status, config_hash, flops_executed, flops_nominal, flops_ancestors, "
+                  "flops_total, "
+                  "units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, "
+                  "device, kind"},
+        {"v_summary", "run, key, points, specials, last, last_step, min, min_step, max, max_step"},
         {"v_eval", "run, metric, value, nfe, sampler, weights, samples, seed, step, evaluator, seconds, flops"},
         {"v_metric", "run, key, step, value, special"},
         {"v_param", "run, config_hash, key, text, num, class, is_default"},

@@ -49,10 +49,21 @@ static void a_newer_ledger(void **state)
     struct lab b;
     lab_begin(&b);
     lab_end(&b);
-    plain_sql(b.path, "PRAGMA journal_mode = DELETE; PRAGMA user_version = 99");
+    plain_sql(b.path,
+              "PRAGMA journal_mode = DELETE; CREATE TABLE was AS SELECT user_version AS v FROM pragma_user_version;"
+              "PRAGMA user_version = 99");
     refuse_in_all_modes(b.dir, b.path, ERR_NEWER, "newer");
     assert_has(err_text(), "99");
-    plain_sql(b.path, "PRAGMA user_version = 1");
+    char back[64];
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_open(b.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT v FROM was", -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    snprintf(back, sizeof back, "PRAGMA user_version = %d; DROP TABLE was", sqlite3_column_int(st, 0));
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    plain_sql(b.path, back);
     assert_ok(ledger_open(&b.l, b.path, LEDGER_WRITE));
     lab_end(&b);
 }
