@@ -256,7 +256,12 @@ double design_call(struct part *p, const char *expr, const struct design_state *
 
 double portable_u(const char *name, uint32_t i)
 {
-    uint32_t h = i * 2654435761U + crc32_of(0, name, strlen(name));
+    return portable_hash(crc32_of(0, name, strlen(name)), i);
+}
+
+double portable_hash(uint32_t crc, uint32_t i)
+{
+    uint32_t h = i * 2654435761U + crc;
     h ^= h >> 16;
     h *= 0x85ebca6bU;
     h ^= h >> 13;
@@ -280,11 +285,11 @@ static const struct {
     {"ema", check_ema},
     {"samplers", check_samplers},
     {"frechet", check_frechet},
+    {"kd_prdc", check_kd_prdc},
+    {"inception", check_inception},
+    {"dinov2", check_dinov2},
     {"edm2", NULL},
     {"ct_cd_loss", NULL},
-    {"inception", NULL},
-    {"dinov2", NULL},
-    {"kd_prdc", NULL},
     {"checkpoints", NULL},
 };
 
@@ -292,7 +297,8 @@ static void list_unread(const struct gfile *f)
 {
     for (int i = 0; i < st_count(f->st); i++) {
         const char *name = st_at(f->st, i)->name;
-        if (!f->read[i] && strncmp(name, "stat/", 5)) printf("unread   %s  %s\n", f->name, name);
+        if (!f->read[i] && strncmp(name, "stat/", 5) && !strstr(name, "/stat/"))
+            printf("unread   %s  %s\n", f->name, name);
     }
 }
 

@@ -11,7 +11,7 @@
 #include "core/nets.h"
 #include "lua/script.h"
 
-enum { GOLDEN_KINDS = 32 };
+enum { GOLDEN_KINDS = 64 };
 struct golden {
     const struct kernels *k;
     struct kdev *dev;
@@ -98,8 +98,12 @@ void check_optim(struct gfile *f);
 void check_ema(struct gfile *f);
 void check_samplers(struct gfile *f);
 void check_frechet(struct gfile *f);
+void check_kd_prdc(struct gfile *f);
+void check_inception(struct gfile *f);
+void check_dinov2(struct gfile *f);
 void check_flops(struct golden *g, const char *path, const char *name);
 
 double portable_u(const char *name, uint32_t i); /* in [-0.5, 0.5): the README's formula, written here a second time */
+double portable_hash(uint32_t crc, uint32_t i);  /* the same from the name's CRC-32 */
 
 #endif

@@ -1,10 +1,13 @@
-/* Frechet distances of features made again by formula, and the operation counts of the full-size networks. */
+/* Frechet distances of features made again by formula, kernel distance, precision and recall, and the operation counts of the full-size
+ * networks. */
 #include "tests/golden/golden.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "core/metrics/frechet.h"
+#include "core/metrics/kernel.h"
+#include "core/metrics/prdc.h"
 
 /* ---- Frechet distance ------------------------------------------------------------------------------------------------------------------- */
 
@@ -261,4 +264,119 @@ void check_flops(struct golden *g, const char *path, const char *name)
     }
     json_object_foreach(all, key, entry) check_entry(&f, key, entry);
     json_decref(all);
+}
+
+/* ---- kernel distance, precision and its companions ------------------------------------------------------------------------------------- */
+
+static float *take_floats(struct part *p, const char *name, int *rows, int *d)
+{
+    size_t n;
+    const struct st_tensor *t = st_find(p->f->st, name);
+    double *x = need(p, &n, "%s", name);
+    if (!x || t->ndim != 2) {
+        if (x) part_fail(p, "%s is no matrix", name);
+        mem_free(x);
+        return NULL;
+    }
+    float *f = mem_array(n, sizeof *f);
+    for (size_t i = 0; i < n; i++) f[i] = (float)x[i];
+    *rows = (int)t->dims[0], *d = (int)t->dims[1];
+    mem_free(x);
+    return f;
+}
+
+struct two_sets {
+    float *real, *fake;
+    int n, m, d;
+};
+
+static int32_t *take_rows(struct part *p, const char *name, int rows, size_t *count)
+{
+    double *x = need(p, count, "%s", name);
+    if (!x) return NULL;
+    int32_t *idx = mem_array(*count, sizeof *idx);
+    for (size_t i = 0; i < *count; i++) {
+        if (!(x[i] >= 0 && x[i] < rows)) part_fail(p, "%s: row %g of %d", name, x[i], rows);
+        idx[i] = p->failed ? 0 : (int32_t)x[i];
+    }
+    mem_free(x);
+    return idx;
+}
+
+/* Sums of (x.y / d + 1)^3 over thousands of pairs, in double on both sides. */
+static void compare_mmd(struct gfile *f, const struct two_sets *s)
+{
+    struct part p;
+    size_t n, na, nb;
+    double size = 0;
+    part_begin(&p, f, "kernel distance");
+    int32_t *a = take_rows(&p, "kd/idx_real", s->n, &na), *b = take_rows(&p, "kd/idx_fake", s->m, &nb);
+    double *want = need(&p, &n, "kd/mmd2"), *first = take(f, NULL, "kd/mmd2_first_k");
+    const char *text = st_meta(f->st, "first_k");
+    if (a && b && want && !p.failed && na == nb && n && na % n == 0) {
+        double *got = mem_array(n, sizeof *got);
+        size_t each = na / n;
+        for (size_t i = 0; i < n; i++)
+            got[i] = mmd2_polynomial(s->real, a + i * each, s->fake, b + i * each, (int)each, s->d);
+        part_close(&p, "kernel distance", "subsets", got, want, n, 1e-10 * max_abs(want, n));
+        mem_free(got);
+    } else part_fail(&p, "the subsets do not fit");
+    if (first && text && num_parse(text, &size) && size >= 2 && size <= s->n && size <= s->m) {
+        double got = mmd2_polynomial(s->real, NULL, s->fake, NULL, (int)size, s->d);
+        part_close(&p, "kernel distance", "first rows", &got, first, 1, 1e-10 * fabs(first[0]));
+    } else if (first) part_fail(&p, "kd/mmd2_first_k without first_k");
+    mem_free(a);
+    mem_free(b);
+    mem_free(want);
+    mem_free(first);
+    part_end(&p);
+}
+
+static void compare_prdc(struct gfile *f, const struct two_sets *s, int k)
+{
+    struct part p;
+    struct prdc v;
+    double *realism = mem_array((size_t)s->m, sizeof *realism), *radii = mem_array((size_t)s->n, sizeof *radii);
+    part_begin(&p, f, "precision k=%d", k);
+    if (prdc_of(s->real, s->n, s->fake, s->m, s->d, k, &v, realism, radii)) part_fail(&p, "%s", err_text());
+    const struct {
+        const char *name;
+        const double *got;
+        size_t n;
+        bool exact;
+    } all[] = {{"precision", &v.precision, 1, true},      {"recall", &v.recall, 1, true},
+               {"density", &v.density, 1, true},          {"coverage", &v.coverage, 1, true},
+               {"realism", realism, (size_t)s->m, false}, {"real_radii", radii, (size_t)s->n, false}};
+    for (size_t i = 0; i < ARRAY_LEN(all) && !p.failed; i++) {
+        size_t n;
+        double *want = take(f, &n, "prdc/k%d/%s", k, all[i].name);
+        if (!want) continue;
+        if (n != all[i].n) part_fail(&p, "prdc/k%d/%s has another shape", k, all[i].name);
+        else /* counts over counts: one rounding; distances: double on both sides */
+            part_close(&p, "precision", all[i].name, all[i].got, want, n,
+                       (all[i].exact ? 1e-15 : 1e-10) * fmax(max_abs(want, n), 1e-3));
+        mem_free(want);
+    }
+    mem_free(realism);
+    mem_free(radii);
+    part_end(&p);
+}
+
+void check_kd_prdc(struct gfile *f)
+{
+    struct part p;
+    struct two_sets s = {0};
+    int d = 0;
+    part_begin(&p, f, "features");
+    s.real = take_floats(&p, "in/real", &s.n, &s.d);
+    s.fake = take_floats(&p, "in/fake", &s.m, &d);
+    if (!p.failed && d != s.d) part_fail(&p, "real and fake features differ in length");
+    if (p.failed) part_end(&p);
+    else {
+        compare_mmd(f, &s);
+        for (int k = 1; k < s.n; k++)
+            if (has_tensor(f, "prdc/k%d/precision", k)) compare_prdc(f, &s, k);
+    }
+    mem_free(s.real);
+    mem_free(s.fake);
 }
