@@ -20,6 +20,7 @@ void graph_free(struct graph *g)
     mem_free(g->nodes);
     mem_free(g->params);
     mem_free(g->buffers);
+    mem_free(g->weights);
     arena_done(&g->mem);
     mem_free(g);
 }
@@ -57,7 +58,7 @@ struct node *graph_input(struct graph *g, const char *name, int h, int w, int c)
     assert((size_t)g->ninputs < ARRAY_LEN(g->inputs));
     struct node *n = append(g, NODE_INPUT, h, w, c);
     n->name = arena_strdup(&g->mem, name);
-    g->inputs[g->ninputs++] = (struct named){n->name, n};
+    g->inputs[g->ninputs++] = (struct named){n->name, n, false};
     return n;
 }
 
@@ -71,7 +72,13 @@ struct node *graph_input_optional(struct graph *g, const char *name, int h, int 
 void graph_output(struct graph *g, const char *name, struct node *n)
 {
     assert((size_t)g->noutputs < ARRAY_LEN(g->outputs));
-    g->outputs[g->noutputs++] = (struct named){arena_strdup(&g->mem, name), n};
+    g->outputs[g->noutputs++] = (struct named){arena_strdup(&g->mem, name), n, false};
+}
+
+void graph_output_aside(struct graph *g, const char *name, struct node *n)
+{
+    graph_output(g, name, n);
+    g->outputs[g->noutputs - 1].aside = true;
 }
 
 int node_channels(const struct node *n)
@@ -151,6 +158,33 @@ struct node *graph_buffer_drawn(struct graph *g, const char *name, int ndim, con
     return n;
 }
 
+struct node *weight_new(struct graph *g, struct node *param, struct node *gain, float scale)
+{
+    static const struct op op = {.name = "weight"};
+    assert(param->kind == NODE_PARAM && node_param(param)->ndim >= 1 && !g->sealed);
+    assert(!gain || (gain->kind == NODE_PARAM && node_param(gain)->count == 1));
+    struct node *n = node_new(g, &op, 1, 1, param->c, sizeof(struct weight), 2, (struct node *[]){param, gain});
+    n->kind = NODE_WEIGHT;
+    n->param = param->param;
+    n->name = param->name;
+    *(struct weight *)n->attr = (struct weight){g->weight_floats, scale};
+    size_t count = node_param(n)->count, rows = weight_rows(node_param(n));
+    g->weight_floats += (count + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    if (rows > g->weight_rows) g->weight_rows = rows;
+    if (g->nweights == g->weights_cap) {
+        int cap = g->weights_cap ? 2 * g->weights_cap : 64;
+        g->weights =
+            mem_grow(g->weights, (size_t)g->weights_cap * sizeof *g->weights, (size_t)cap * sizeof *g->weights);
+        g->weights_cap = cap;
+    }
+    return g->weights[g->nweights++] = n;
+}
+
+bool graph_has_forced_norm(const struct graph *g)
+{
+    return g->nweights > 0;
+}
+
 /* Gives trainable parameters their place, the last declared first; buffers lie in an area of their own with their own offsets. */
 void graph_seal(struct graph *g)
 {
@@ -227,11 +261,28 @@ double flops_total(const struct flops *f)
     return f->linear + f->conv3x3 + f->conv1x1 + f->conv_other + f->resample + f->attention;
 }
 
+/* Marks what outputs need: those of the result, or those beside it. */
+static void mark_reached(const struct graph *g, bool aside, bool *reached)
+{
+    for (int i = 0; i < g->noutputs; i++)
+        if (g->outputs[i].aside == aside) reached[g->outputs[i].node->id] = true;
+    for (int i = g->nnodes - 1; i >= 0; i--)
+        for (int j = 0; reached[i] && j < g->nodes[i]->nin; j++)
+            if (g->nodes[i]->in[j]) reached[g->nodes[i]->in[j]->id] = true;
+}
+
 void graph_flops(const struct graph *g, struct flops *f)
 {
+    bool *result = mem_array((size_t)g->nnodes + 1, sizeof *result),
+         *aside = mem_array((size_t)g->nnodes + 1, sizeof *aside);
+    mark_reached(g, false, result);
+    mark_reached(g, true, aside);
     *f = (struct flops){0};
     for (int i = 0; i < g->nnodes; i++) {
         const struct node *n = g->nodes[i];
+        if (aside[i] && !result[i]) continue;
         if (n->kind == NODE_OP && n->op->flops && !n->in[0]->optional) n->op->flops(n, f);
     }
+    mem_free(result);
+    mem_free(aside);
 }

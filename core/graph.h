@@ -2,7 +2,8 @@
  *
  *   graph    nodes (inputs, parameters, ops) made by the constructors of core/ops.h; a builder reads like a forward pass
  *   params   one set of values for the graph's parameters: online weights, an EMA, a frozen teacher. One flat device arena.
- *            Its *weight program* (packing for the library; EDM2's normalise-and-gain) runs once per change of the values.
+ *            Its *weight program* (packing for the library; EDM2's normalise-and-gain) runs once per change of the values; the
+ *            gradient of what it makes is carried back to the parameters by program_backward.
  *   program  an *activation program*: the graph at one batch size and mode, with its memory plan, kernel plans and backward.
  *            Any number of programs can run on any parameter set of the same graph.
  *
@@ -31,6 +32,9 @@ struct node *graph_input(struct graph *g, const char *name, int h, int w, int c)
  * FLOPs, as the published counts leave it out. */
 struct node *graph_input_optional(struct graph *g, const char *name, int h, int w, int c);
 void graph_output(struct graph *g, const char *name, struct node *n);
+/* An output beside the result, such as the uncertainty of a loss: work that nothing else needs is not counted in FLOPs, as the published
+ * counts leave it out. */
+void graph_output_aside(struct graph *g, const char *name, struct node *n);
 int node_channels(const struct node *n);
 size_t graph_node_floats(const struct graph *g, const char *name); /* of one sample of an input or output; 0: none */
 
@@ -79,11 +83,16 @@ void graph_flops(const struct graph *g, struct flops *f);
 
 /* ---- parameter sets ------------------------------------------------------------------------------------------------- */
 
+/* Everything a set needs but packed weights (program_bind) is allocated here; ERR_DEVICE_MEM when it does not fit. */
 err_t params_new(struct params **p, const struct graph *g, const struct kernels *k, struct kdev *dev) MUST_USE;
 void params_free(struct params *p);
 void params_init(struct params *p, uint64_t seed); /* fresh values by each parameter's init */
 float *params_arena(struct params *p);             /* device; after writing to it call params_changed */
 void params_changed(struct params *p);             /* the weight program runs again before the next forward */
+/* EDM2's forced normalisation (Karras et al. 2024, eq. 66): every weight that op_mp_weight uses becomes w / RMS(w) in place, row by row.
+ * For the online set, before the first micro-batch of a training step; never for a teacher or an average. */
+bool graph_has_forced_norm(const struct graph *g);
+void params_force_norm(struct params *p);
 void params_copy(struct params *dst, const struct params *src);
 /* Host values in PyTorch's order, count floats. For arenas of the same layout that are not parameter sets (gradients,
  * moments, EMA) use the arena_ forms; they touch no buffer. */
@@ -99,7 +108,7 @@ struct program_opts {
     int batch;
     enum grad_mode grad;
     bool eval_form;   /* preconditioning in ECMPrecond's evaluation form (sigma_min shift 0.003) */
-    const char *only; /* compile only what this output needs; NULL: all outputs */
+    const char *only; /* compile only what this output needs, or these: "D,logvar"; NULL: all outputs */
     bool unplanned;   /* every tensor gets memory of its own: the reference that tests hold the memory plan against */
 };
 err_t program_new(struct program **p, struct graph *g, const struct kernels *k, struct kdev *dev,
@@ -114,6 +123,11 @@ float *program_input(struct program *p, const char *name);
 float *program_output(struct program *p, const char *name);
 float *program_output_grad(struct program *p, const char *name);
 float *program_input_grad(struct program *p, const char *name);
+
+/* Reserves the memory for weights in the library's own layout, which belongs to the set and is shared by all programs of equal shapes:
+ * ERR_DEVICE_MEM when there is none. Cheap when done before. A forward does it too, for callers that have no way to fail: there,
+ * running out ends the process. */
+err_t program_bind(struct program *p, struct params *w) MUST_USE;
 
 struct run_ctx {         /* what differs from call to call */
     float dropout;       /* probability; 0 in evaluation */

@@ -28,9 +28,11 @@ struct program {
     int (*temp)[OP_INPUTS]; /* tensor that takes a gradient to be added afterwards, for ops that cannot add */
     struct tensor *tensors;
     int ntensors, cap;
-    size_t planned_floats, ws_floats;
+    size_t planned_floats, ws_floats, wgrad_floats;
     float *arena, *ws;
-    uint64_t bound; /* uid of the parameter set that the insts point into */
+    float *wgrad;     /* gradients of the weights of one op */
+    double *row_sums; /* a number for each row of any weight */
+    uint64_t bound;   /* uid of the parameter set that the insts point into */
     struct params *params;
 };
 
@@ -51,11 +53,21 @@ static int end_time(const struct program *p)
     return 2 * p->ninsts + 1;
 }
 
+static bool is_listed(const char *name, const char *list)
+{
+    size_t len = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (!strncmp(at, name, len) && (at[len] == ',' || !at[len])) return true;
+    }
+    return false;
+}
+
 static bool is_output(const struct program *p, const struct node *n)
 {
     for (int i = 0; i < p->graph->noutputs; i++) {
         const struct named *o = &p->graph->outputs[i];
-        if (o->node == n && (!p->o.only || !strcmp(o->name, p->o.only))) return true;
+        if (o->node == n && (!p->o.only || is_listed(o->name, p->o.only))) return true;
     }
     return false;
 }
@@ -89,7 +101,7 @@ static void mark_gradients(struct program *p)
         if (!p->keep[id]) continue;
         if (n->kind == NODE_INPUT) p->needs[id] = trains_inputs(p);
         if (n->kind == NODE_PARAM) p->needs[id] = trains_params(p);
-        if (n->kind != NODE_OP) continue;
+        if (n->kind != NODE_OP && n->kind != NODE_WEIGHT) continue;
         for (int i = 0; i < n->nin; i++) p->needs[id] |= flows_to(p, n, i);
     }
     /* and it arrives only where an output is reached by ops that pass it on */
@@ -239,6 +251,30 @@ static void place(struct program *p)
     mem_free(placed);
 }
 
+static bool is_weight(const struct inst *s, int i)
+{
+    return s->n->in[i] && s->n->in[i]->kind == NODE_WEIGHT;
+}
+
+static size_t padded(size_t floats)
+{
+    return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+}
+
+/* Memory for the gradients of the weights of one op at a time. */
+static size_t weight_gradients(const struct program *p)
+{
+    size_t most = 0;
+    for (int k = 0; k < p->ninsts; k++) {
+        const struct inst *s = &p->insts[k];
+        size_t floats = 0;
+        for (int i = 0; i < s->n->nin; i++)
+            if (s->wants[i] && is_weight(s, i)) floats += padded(node_param(s->n->in[i])->count);
+        if (floats > most) most = floats;
+    }
+    return most;
+}
+
 static float *at(const struct program *p, int t)
 {
     return t == NONE ? NULL : p->arena + p->tensors[t].offset;
@@ -326,13 +362,18 @@ err_t program_new(struct program **out, struct graph *g, const struct kernels *k
         saved[i] = s->saved_floats ? tensor_new(p, s->saved_floats, i, s->train ? backward_time(p, i) : i) : NONE;
     }
     place(p);
-    p->arena = k->alloc(dev, (p->planned_floats + p->ws_floats + ALIGN_FLOATS) * sizeof(float));
-    if (!p->arena) {
+    p->wgrad_floats = weight_gradients(p);
+    size_t ws_floats = padded(p->ws_floats);
+    size_t floats = p->planned_floats + ws_floats + p->wgrad_floats + ALIGN_FLOATS;
+    p->arena = k->alloc(dev, floats * sizeof(float));
+    if (p->wgrad_floats) p->row_sums = k->alloc(dev, g->weight_rows * sizeof *p->row_sums);
+    if (!p->arena || (p->wgrad_floats && !p->row_sums)) {
         err = fail(ERR_DEVICE_MEM, "a program of batch %d needs %.1f MiB, more than there is", o->batch,
-                   (double)(p->planned_floats + p->ws_floats) * 4 / 1048576);
+                   (double)floats * 4 / 1048576);
         goto done;
     }
     p->ws = p->arena + p->planned_floats;
+    p->wgrad = p->ws + ws_floats;
     point(p, saved);
     *out = p;
     p = NULL;
@@ -348,6 +389,7 @@ void program_free(struct program *p)
     for (int k = 0; p->insts && k < p->ninsts; k++)
         if (p->insts[k].n && p->insts[k].n->op->unplan) p->insts[k].n->op->unplan(&p->insts[k]);
     if (p->arena) p->k->free(p->dev, p->arena);
+    if (p->row_sums) p->k->free(p->dev, p->row_sums);
     mem_free(p->insts);
     mem_free(p->temp);
     mem_free(p->tensors);
@@ -406,48 +448,93 @@ void program_stats(const struct program *p, struct program_stats *s)
 
 /* ---- running --------------------------------------------------------------------------------------------------------------------------- */
 
-static void bind(struct program *p, struct params *w)
+err_t program_bind(struct program *p, struct params *w)
 {
     p->params = w;
-    if (p->bound == params_uid(w)) return;
+    if (p->bound == params_uid(w)) return ERR_OK;
+    p->bound = 0;
     for (int k = 0; k < p->ninsts; k++) {
         struct inst *s = &p->insts[k];
         for (int i = 0; i < s->n->nin; i++)
-            if (s->n->in[i] && s->n->in[i]->param >= 0) s->in[i] = params_value(w, s->n->in[i]->param);
+            if (s->n->in[i] && s->n->in[i]->param >= 0) s->in[i] = params_value(w, s->n->in[i]);
+        if (s->n->op->bind) TRY(s->n->op->bind(s));
     }
     p->bound = params_uid(w);
+    return ERR_OK;
+}
+
+err_t inst_reserve(struct inst *s, int input, struct conv *conv, const struct conv_desc *desc, bool backward)
+{
+    return params_reserve(s->prog->params, s->n->in[input], conv, desc, backward);
 }
 
 const void *inst_packed(struct inst *s, int input, struct conv *conv, const struct conv_desc *desc, bool backward)
 {
-    return params_packed(s->prog->params, s->n->in[input]->param, conv, desc, backward);
+    return params_packed(s->prog->params, s->n->in[input], conv, desc, backward);
+}
+
+static void prepare(struct program *p, struct params *w)
+{
+    if (program_bind(p, w)) {
+        fprintf(stderr, "%s\n", err_text());
+        abort();
+    }
+    params_ready(w);
 }
 
 void program_forward(struct program *p, struct params *w, const struct run_ctx *c)
 {
-    bind(p, w);
+    prepare(p, w);
     for (int k = 0; k < p->ninsts; k++) p->insts[k].n->op->forward(&p->insts[k], c);
+}
+
+/* Where the op's backward puts gradients of parameters and weights: the latter start from zero each time. */
+static void point_gradients(struct program *p, struct inst *s, float *grad)
+{
+    float *wgrad = p->wgrad;
+    for (int i = 0; i < s->n->nin; i++) {
+        const struct node *a = s->n->in[i];
+        if (!a || a->param < 0) continue;
+        s->din[i] = NULL;
+        if (!s->wants[i]) continue;
+        s->din[i] = a->kind == NODE_WEIGHT ? wgrad : grad + node_param(a)->offset;
+        if (a->kind != NODE_WEIGHT) continue;
+        p->k->fill(p->dev, wgrad, 0, node_param(a)->count);
+        wgrad += padded(node_param(a)->count);
+    }
+}
+
+/* From the gradient of a weight to that of its parameter and gain. */
+static void weight_gradient(struct program *p, const struct inst *s, int i, float *grad)
+{
+    const struct node *n = s->n->in[i], *gain = n->in[1];
+    struct weight_call c = {.k = p->k,
+                            .dev = p->dev,
+                            .n = n,
+                            .w = params_value(p->params, n->in[0]),
+                            .gain = gain ? params_value(p->params, gain) : NULL,
+                            .ws = p->row_sums};
+    weight_backward(&c, s->din[i], grad + node_param(n)->offset, gain ? grad + node_param(gain)->offset : NULL);
 }
 
 void program_backward(struct program *p, struct params *w, const struct run_ctx *c, float *grad)
 {
     assert(p->o.grad != GRAD_NONE && (grad || !trains_params(p)));
-    bind(p, w);
+    prepare(p, w);
     for (int k = p->ninsts - 1; k >= 0; k--) {
         struct inst *s = &p->insts[k];
         if (!s->train) continue;
-        for (int i = 0; i < s->n->nin; i++)
-            if (s->n->in[i] && s->n->in[i]->kind == NODE_PARAM)
-                s->din[i] = s->wants[i] ? grad + node_param(s->n->in[i])->offset : NULL;
+        point_gradients(p, s, grad);
         if (p->seed[s->n->id] != p->grad[s->n->id] && p->seed[s->n->id] != NONE) {
             float *sum = at(p, p->grad[s->n->id]);
             p->k->add_scaled(p->dev, sum, at(p, p->seed[s->n->id]), 1, sum, floats_of(p, s->n));
         }
         s->n->op->backward(s, c);
-        for (int i = 0; i < s->n->nin; i++)
-            if (p->temp[k][i] != NONE) {
-                float *sum = at(p, p->grad[s->n->in[i]->id]);
-                p->k->add_scaled(p->dev, sum, s->din[i], 1, sum, floats_of(p, s->n->in[i]));
-            }
+        for (int i = 0; i < s->n->nin; i++) {
+            if (s->wants[i] && is_weight(s, i)) weight_gradient(p, s, i, grad);
+            if (p->temp[k][i] == NONE) continue;
+            float *sum = at(p, p->grad[s->n->in[i]->id]);
+            p->k->add_scaled(p->dev, sum, s->din[i], 1, sum, floats_of(p, s->n->in[i]));
+        }
     }
 }

@@ -12,14 +12,14 @@
 #include "core/rng.h"
 
 enum { OP_INPUTS = 4 };
-enum node_kind { NODE_INPUT, NODE_PARAM, NODE_BUFFER, NODE_OP };
+enum node_kind { NODE_INPUT, NODE_PARAM, NODE_BUFFER, NODE_WEIGHT, NODE_OP };
 
 struct node {
     struct graph *graph;
     int id; /* place in graph->nodes: always after its inputs */
     enum node_kind kind;
     int h, w, c;   /* of one sample; a parameter has none */
-    int param;     /* index of a parameter or buffer, else -1 */
+    int param;     /* index of a parameter or buffer, of the parameter that a weight is made from, else -1 */
     bool optional; /* an input that is usually left at zero */
     const char *name;
     const struct op *op;
@@ -39,6 +39,7 @@ struct op {
     bool grad_passes;  /* the gradient of input 0 is the gradient of the output, unchanged */
     void (*flops)(const struct node *n, struct flops *f);
     err_t (*plan)(struct inst *i);  /* fills saved_floats, ws_floats, state; may be NULL */
+    err_t (*bind)(struct inst *i);  /* inst_reserve, where packed weights are used; may be NULL */
     void (*unplan)(struct inst *i); /* frees state; may be NULL */
     void (*forward)(struct inst *i, const struct run_ctx *c);
     void (*backward)(struct inst *i, const struct run_ctx *c);
@@ -65,12 +66,37 @@ struct inst {
 };
 
 /* The value of parameter input i as the library wants it for one convolution: part of the parameter set's weight program, made once per
- * change of the values and shared by programs of equal shapes. */
+ * change of the values and shared by programs of equal shapes. Reserved when a program meets a parameter set. */
+err_t inst_reserve(struct inst *i, int input, struct conv *conv, const struct conv_desc *desc, bool backward) MUST_USE;
 const void *inst_packed(struct inst *i, int input, struct conv *conv, const struct conv_desc *desc, bool backward);
+
+/* A weight is a node that a parameter set computes (NODE_WEIGHT): in[0] the parameter, in[1] its gain or NULL; operators take it where
+ * they take a parameter. Its gradient exists only while one operator's backward runs: the program maps it to the parameter's and
+ * the gain's at once, which is right because that map is linear. */
+struct weight {
+    size_t offset; /* of its value among the weights of a set */
+    float scale;
+};
+struct weight_call {
+    const struct kernels *k;
+    struct kdev *dev;
+    const struct node *n;
+    const float *w, *gain;
+    double *ws; /* a double for each row of any weight */
+};
+struct node *weight_new(struct graph *g, struct node *param, struct node *gain, float scale);
+void weight_forward(const struct weight_call *c, float *out);
+void weight_backward(const struct weight_call *c, const float *dout, float *dw, float *dgain); /* adds */
+void weight_normalize(const struct weight_call *c, float *w); /* in place, without scale and gain */
+static inline size_t weight_rows(const struct param_info *p)
+{
+    return (size_t)p->dims[0];
+}
 
 struct named { /* an input or output */
     const char *name;
     struct node *node;
+    bool aside;
 };
 struct graph {
     struct arena mem;
@@ -81,8 +107,12 @@ struct graph {
     int nparams, params_cap;
     struct named inputs[8], outputs[8];
     int ninputs, noutputs;
-    int dropouts; /* dropout ops so far: the layer number of the next */
-    bool sealed;  /* offsets are given */
+    struct node **weights; /* what parameter sets compute, in order */
+    int nweights, weights_cap;
+    size_t weight_floats; /* of all of them, padded */
+    size_t weight_rows;   /* of the largest */
+    int dropouts;         /* dropout ops so far: the layer number of the next */
+    bool sealed;          /* offsets are given */
 };
 
 /* For constructors. attr_bytes of zeroed memory come as node->attr. */

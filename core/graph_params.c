@@ -1,5 +1,5 @@
-/* graph_params: a set of values for a graph's parameters, and its weight program: what the library wants computed from the values
- * once per change (packed convolution weights), kept here so that every program running on this set shares it. */
+/* graph_params: a set of values for a graph's parameters, and its weight program: what is computed from the values once per change
+ * (EDM2's weights, then packed convolution weights), kept here so that every program running on this set shares it. */
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -10,20 +10,20 @@
 
 struct packed { /* one result of the weight program */
     struct packed *next;
-    int param;
+    const struct node *node;
     bool backward;
     struct conv_desc desc;
     size_t bytes;
     void *data;
-    uint64_t version; /* of the values it was made from */
+    uint64_t version; /* of the values it was made from; 0: never made */
 };
 
 struct params {
     const struct graph *graph;
     const struct kernels *k;
     struct kdev *dev;
-    float *arena, *buffers;
-    uint64_t uid, version;
+    float *arena, *buffers, *weights;
+    uint64_t uid, version, weights_version; /* of the values that the weights were made from */
     struct packed *packed;
 };
 
@@ -35,9 +35,11 @@ err_t params_new(struct params **out, const struct graph *g, const struct kernel
     size_t floats = graph_arena_floats(g), buffers = graph_buffer_floats(g);
     p->arena = k->alloc(dev, (floats ? floats : 1) * sizeof(float));
     p->buffers = k->alloc(dev, (buffers ? buffers : 1) * sizeof(float));
-    if (!p->arena || !p->buffers) {
+    p->weights = k->alloc(dev, (g->weight_floats ? g->weight_floats : 1) * sizeof(float));
+    if (!p->arena || !p->buffers || !p->weights) {
         params_free(p);
-        return fail(ERR_DEVICE_MEM, "a parameter set of %.1f MiB does not fit", (double)floats * 4 / 1048576);
+        return fail(ERR_DEVICE_MEM, "a parameter set of %.1f MiB does not fit",
+                    (double)(floats + g->weight_floats) * 4 / 1048576);
     }
     for (int i = 0; i < graph_nparams(g); i++)
         if (g->buffers[i])
@@ -56,6 +58,7 @@ void params_free(struct params *p)
     }
     if (p->arena) p->k->free(p->dev, p->arena);
     if (p->buffers) p->k->free(p->dev, p->buffers);
+    if (p->weights) p->k->free(p->dev, p->weights);
     mem_free(p);
 }
 
@@ -72,10 +75,15 @@ uint64_t params_uid(const struct params *p)
     return p->uid;
 }
 
-const float *params_value(const struct params *p, int i)
+static float *stored(const struct params *p, int i)
 {
     const struct param_info *info = graph_param_info(p->graph, i);
     return (info->buffer ? p->buffers : p->arena) + info->offset;
+}
+
+const float *params_value(const struct params *p, const struct node *n)
+{
+    return n->kind == NODE_WEIGHT ? p->weights + ((const struct weight *)n->attr)->offset : stored(p, n->param);
 }
 
 void params_copy(struct params *dst, const struct params *src)
@@ -154,13 +162,13 @@ static void set(const struct kernels *k, struct kdev *dev, const struct param_in
 
 void params_get(const struct params *p, int i, float *out)
 {
-    get(p->k, p->dev, graph_param_info(p->graph, i), params_value(p, i), out);
+    get(p->k, p->dev, graph_param_info(p->graph, i), stored(p, i), out);
 }
 
 void params_set(struct params *p, int i, const float *in)
 {
     const struct param_info *info = graph_param_info(p->graph, i);
-    set(p->k, p->dev, info, (info->buffer ? p->buffers : p->arena) + info->offset, in);
+    set(p->k, p->dev, info, stored(p, i), in);
     params_changed(p);
 }
 
@@ -180,27 +188,77 @@ void arena_set(const struct graph *g, const struct kernels *k, struct kdev *dev,
 
 /* ---- weight program ------------------------------------------------------------------------------------------------------------ */
 
-static bool same_layout(const struct packed *q, int param, bool backward, const struct conv_desc *d, size_t bytes)
+static struct weight_call call_of(const struct params *p, const struct node *n)
 {
-    return q->param == param && q->backward == backward && q->bytes == bytes && q->desc.n == d->n &&
-           q->desc.h == d->h && q->desc.w == d->w && q->desc.c == d->c && q->desc.k == d->k && q->desc.r == d->r &&
-           q->desc.s == d->s && q->desc.stride == d->stride && q->desc.pad == d->pad && q->desc.pad_more == d->pad_more;
+    return (struct weight_call){.k = p->k,
+                                .dev = p->dev,
+                                .n = n,
+                                .w = params_value(p, n->in[0]),
+                                .gain = n->in[1] ? params_value(p, n->in[1]) : NULL};
 }
 
-const void *params_packed(struct params *p, int param, struct conv *conv, const struct conv_desc *desc, bool backward)
+void params_ready(struct params *p)
 {
-    size_t bytes = backward ? p->k->conv_packed_bwd_bytes(conv) : p->k->conv_packed_bytes(conv);
-    const float *plain = params_value(p, param);
-    if (!bytes) return plain;
-    struct packed *q = p->packed;
-    while (q && !same_layout(q, param, backward, desc, bytes)) q = q->next;
-    if (!q) {
-        q = mem_alloc(sizeof *q);
-        *q = (struct packed){.next = p->packed, .param = param, .backward = backward, .desc = *desc, .bytes = bytes};
-        q->data = p->k->alloc(p->dev, bytes);
-        if (!q->data) abort(); /* a few per cent of what params_new got */
-        p->packed = q;
+    if (p->weights_version == p->version) return;
+    for (int i = 0; i < p->graph->nweights; i++) {
+        const struct node *n = p->graph->weights[i];
+        struct weight_call c = call_of(p, n);
+        weight_forward(&c, p->weights + ((const struct weight *)n->attr)->offset);
     }
+    p->weights_version = p->version;
+}
+
+void params_force_norm(struct params *p)
+{
+    for (int i = 0; i < p->graph->nweights; i++) {
+        const struct node *n = p->graph->weights[i];
+        struct weight_call c = call_of(p, n);
+        weight_normalize(&c, stored(p, n->param));
+    }
+    if (p->graph->nweights) params_changed(p);
+}
+
+static struct packed *find_packed(const struct params *p, const struct node *n, bool backward,
+                                  const struct conv_desc *d, size_t bytes)
+{
+    struct packed *q = p->packed;
+    for (; q; q = q->next) {
+        const struct conv_desc *e = &q->desc;
+        if (q->node == n && q->backward == backward && q->bytes == bytes && e->n == d->n && e->h == d->h &&
+            e->w == d->w && e->c == d->c && e->k == d->k && e->r == d->r && e->s == d->s && e->stride == d->stride &&
+            e->pad == d->pad && e->pad_more == d->pad_more)
+            return q;
+    }
+    return NULL;
+}
+
+static size_t packed_bytes(const struct params *p, const struct conv *conv, bool backward)
+{
+    return backward ? p->k->conv_packed_bwd_bytes(conv) : p->k->conv_packed_bytes(conv);
+}
+
+err_t params_reserve(struct params *p, const struct node *n, struct conv *conv, const struct conv_desc *desc,
+                     bool backward)
+{
+    size_t bytes = packed_bytes(p, conv, backward);
+    if (!bytes || find_packed(p, n, backward, desc, bytes)) return ERR_OK;
+    void *data = p->k->alloc(p->dev, bytes);
+    if (!data) return fail(ERR_DEVICE_MEM, "packed weights of %.1f MiB do not fit", (double)bytes / 1048576);
+    struct packed *q = mem_alloc(sizeof *q);
+    *q = (struct packed){
+        .next = p->packed, .node = n, .backward = backward, .desc = *desc, .bytes = bytes, .data = data};
+    p->packed = q;
+    return ERR_OK;
+}
+
+const void *params_packed(struct params *p, const struct node *n, struct conv *conv, const struct conv_desc *desc,
+                          bool backward)
+{
+    size_t bytes = packed_bytes(p, conv, backward);
+    const float *plain = params_value(p, n);
+    if (!bytes) return plain;
+    struct packed *q = find_packed(p, n, backward, desc, bytes);
+    assert(q); /* program_bind */
     if (q->version != p->version) {
         (backward ? p->k->conv_pack_bwd : p->k->conv_pack)(conv, plain, q->data);
         q->version = p->version;

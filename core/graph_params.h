@@ -4,10 +4,15 @@
 
 #include "core/graph.h"
 
+struct node;
 size_t graph_buffer_floats(const struct graph *g);
 uint64_t params_uid(const struct params *p); /* never reused, unlike an address */
-const float *params_value(const struct params *p, int i);
-/* The convolution weight `param` as the library wants it; packed again only if the values changed since. */
-const void *params_packed(struct params *p, int param, struct conv *conv, const struct conv_desc *desc, bool backward);
+void params_ready(struct params *p);         /* runs the weight program if the values changed since */
+const float *params_value(const struct params *p, const struct node *n); /* of a parameter, buffer or weight */
+/* The convolution weight n as the library wants it: memory for it, and the value, packed again only if the values changed since. */
+err_t params_reserve(struct params *p, const struct node *n, struct conv *conv, const struct conv_desc *desc,
+                     bool backward) MUST_USE;
+const void *params_packed(struct params *p, const struct node *n, struct conv *conv, const struct conv_desc *desc,
+                          bool backward);
 
 #endif

@@ -47,12 +47,27 @@ struct node *op_gelu(struct graph *g, struct node *x);                          
 struct node *op_swiglu(struct graph *g, struct node *x);                        /* + silu(first half) * second half */
 struct node *op_add_table(struct graph *g, struct node *x, struct node *table); /* t {h*w, c}: position embeddings */
 struct node *op_first_pixel(struct graph *g, struct node *x);                   /* + class token */
+/* Magnitude-preserving layers of EDM2 (Karras et al. 2024, appendix B): on inputs of unit variance, outputs of unit variance. */
+/* The weight param / RMS / sqrt(fan_in), row by row, times gain: a parameter of one number, NULL for 1. For op_conv and op_linear. */
+struct node *op_mp_weight(struct graph *g, struct node *param, struct node *gain);
+struct node *op_mp_silu(struct graph *g, struct node *x);                             /* silu / 0.596 */
+struct node *op_mp_add(struct graph *g, struct node *a, struct node *b, double t);    /* (1-t) a + t b */
+struct node *op_mp_concat(struct graph *g, struct node *a, struct node *b, double t); /* parts weighted 1-t, t */
+struct node *op_mp_fourier(struct graph *g, struct node *t, struct node *f, struct node *phase); /* cos(f t + phase) */
+struct node *op_pixel_norm(struct graph *g, struct node *x);                /* over the channels of each pixel */
+struct node *op_mp_attention(struct graph *g, struct node *qkv, int heads); /* q, k and v normalised over channels */
+struct node *op_gate(struct graph *g, struct node *x, struct node *e);      /* x (1 + e), e {batch,1,1,c} */
+struct node *op_clip(struct graph *g, struct node *x, double limit); /* to +- limit; gradient where |x| <= limit */
+struct node *op_append_one(struct graph *g, struct node *x);         /* one more channel, of ones */
+struct node *op_dropout(struct graph *g, struct node *x);            /* probability comes with run_ctx */
 /* EDM preconditioning (Karras et al. 2022, Table 1): from sigma {batch,1,1,1}. The program's eval_form shifts it. */
 struct precond {
     struct node *x_in, *c_noise; /* c_in * x ; ln(sigma)/4 */
     struct node *coeffs;         /* {batch,1,1,4}: c_skip, c_out, c_in, c_noise */
 };
 struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data);
+struct precond op_precond_plain(struct graph *g, struct node *x, struct node *sigma,
+                                double sigma_data); /* never shifted */
 struct node *op_precond_out(struct graph *g, struct node *x, struct node *f,
                             struct precond pc); /* c_skip x + c_out F */
 

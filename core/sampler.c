@@ -281,6 +281,7 @@ static err_t draw(struct sampler *s, struct params *w, const float *labels, doub
 {
     size_t count = sampler_count(s);
     double first = s->method->unit_latents ? 1 : s->grid[0];
+    if (s->prog) TRY(program_bind(s->prog, w));
     s->w = w;
     s->labels = labels;
     s->nfe = 0;

@@ -282,6 +282,8 @@ static void copy_rows(const struct pass *p, float *x, int width)
 
 err_t pass_run(struct pass *p, const struct target *target, const struct pass_rows *rows)
 {
+    TRY(program_bind(p->student, rows->weights));
+    if (p->teacher) TRY(program_bind(p->teacher, rows->weights));
     p->rows = rows;
     copy_rows(p, p->y, p->c.per);
     copy_rows(p, p->eps, p->c.per);

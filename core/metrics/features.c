@@ -215,6 +215,7 @@ err_t extractor_run(struct extractor *x, const uint8_t *px, int n, float *out)
     float *to = x->graph ? x->host : out;
     for (size_t i = 0; i < count; i++) to[i] = (float)(px[i] / 127.5 - 1);
     if (!x->graph) return ERR_OK;
+    TRY(program_bind(x->prog, x->params));
     x->k->upload(x->dev, program_input(x->prog, "x"), x->host, count * sizeof(float));
     program_forward(x->prog, x->params, &(struct run_ctx){0});
     x->k->download(x->dev, out, program_output(x->prog, "features"), (size_t)n * (size_t)x->dim * sizeof(float));

@@ -48,6 +48,13 @@ static void conv_unplan(struct inst *i)
     mem_free(s);
 }
 
+static err_t conv_bind(struct inst *i)
+{
+    struct state *s = i->state;
+    TRY(inst_reserve(i, W, s->conv, &s->desc, false));
+    return i->wants[X] ? inst_reserve(i, W, s->conv, &s->desc, true) : ERR_OK;
+}
+
 static void conv_forward(struct inst *i, const struct run_ctx *c)
 {
     (void)c;
@@ -68,6 +75,7 @@ static const struct op conv_op = {.name = "conv",
                                   .flops = conv_flops,
                                   .plan = conv_plan,
                                   .unplan = conv_unplan,
+                                  .bind = conv_bind,
                                   .forward = conv_forward,
                                   .backward = conv_backward};
 

@@ -9,6 +9,7 @@ static const double ecm_sigma_min = 0.003;
 
 struct attr {
     double sigma_data;
+    bool shifts; /* in the evaluation form */
 };
 
 static float *plane(const float *coeffs, const struct inst *i, int which)
@@ -20,7 +21,7 @@ static void coeffs_forward(struct inst *i, const struct run_ctx *c)
 {
     (void)c;
     const struct attr *a = i->n->attr;
-    float shift = i->eval_form ? (float)ecm_sigma_min : 0;
+    float shift = a->shifts && i->eval_form ? (float)ecm_sigma_min : 0;
     i->k->precond_coeffs(i->dev, i->in[0], i->batch, (float)a->sigma_data, shift, plane(i->out, i, SKIP),
                          plane(i->out, i, OUT), plane(i->out, i, IN), plane(i->out, i, NOISE));
 }
@@ -65,15 +66,25 @@ static void out_backward(struct inst *i, const struct run_ctx *c)
 static const struct op out_op = {
     .name = "c_out", .needs_in = 4, .adds = 3, .no_grad = 4, .forward = out_forward, .backward = out_backward};
 
-struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data)
+static struct precond precond_in(struct graph *g, struct node *x, struct node *sigma, struct attr attr)
 {
     assert(node_per(sigma) == 1);
     struct precond pc;
     pc.coeffs = node_new(g, &coeffs_op, 1, 1, PLANES, sizeof(struct attr), 1, (struct node *[]){sigma});
-    ((struct attr *)pc.coeffs->attr)->sigma_data = sigma_data;
+    *(struct attr *)pc.coeffs->attr = attr;
     pc.c_noise = node_new(g, &noise_op, 1, 1, 1, 0, 1, (struct node *[]){pc.coeffs});
     pc.x_in = node_new(g, &in_op, x->h, x->w, x->c, 0, 2, (struct node *[]){x, pc.coeffs});
     return pc;
+}
+
+struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data)
+{
+    return precond_in(g, x, sigma, (struct attr){sigma_data, true});
+}
+
+struct precond op_precond_plain(struct graph *g, struct node *x, struct node *sigma, double sigma_data)
+{
+    return precond_in(g, x, sigma, (struct attr){sigma_data, false});
 }
 
 struct node *op_precond_out(struct graph *g, struct node *x, struct node *f, struct precond pc)

@@ -61,6 +61,28 @@ enum isa cpu_isa(void); /* the best of this machine that we have code for; $ECT_
     }
 #endif
 
+/* FLAT(name, (parameters), (arguments), statement for element i): name(..., lo, hi) does elements [lo, hi) of flat arrays. */
+#define FLAT(name, params, args, stmt)                                                                                 \
+    INLINE void name##_body params                                                                                     \
+    {                                                                                                                  \
+        for (size_t i = lo; i < hi; i++) {                                                                             \
+            stmt;                                                                                                      \
+        }                                                                                                              \
+    }                                                                                                                  \
+    ISA_CLONES(name, params, args)
+
+/* Runs call(lo, hi) over 0..count in chunks. */
+#define CHUNKS(count, call)                                                                                            \
+    do {                                                                                                               \
+        size_t total_ = (count);                                                                                       \
+        size_t chunks_ = (total_ + CHUNK - 1) / CHUNK;                                                                 \
+        _Pragma("omp parallel for schedule(static) if (chunks_ > 4)") for (size_t j_ = 0; j_ < chunks_; j_++)          \
+        {                                                                                                              \
+            size_t lo = j_ * CHUNK, hi = lo + CHUNK < total_ ? lo + CHUNK : total_;                                    \
+            call;                                                                                                      \
+        }                                                                                                              \
+    } while (0)
+
 /* Eight floats at any address that is a multiple of 4; two SSE registers on the baseline. */
 #define V8 float __attribute__((vector_size(32)))
 

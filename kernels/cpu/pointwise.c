@@ -6,28 +6,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/xd.h"
 
-/* FLAT(name, (parameters), (arguments), statement for element i): body over [lo, hi), clones, and a driver name_all(count, ...) */
-#define FLAT(name, params, args, stmt)                                                                                 \
-    INLINE void name##_body params                                                                                     \
-    {                                                                                                                  \
-        for (size_t i = lo; i < hi; i++) {                                                                             \
-            stmt;                                                                                                      \
-        }                                                                                                              \
-    }                                                                                                                  \
-    ISA_CLONES(name, params, args)
-
-/* Runs call(lo, hi) over 0..count in chunks. */
-#define CHUNKS(count, call)                                                                                            \
-    do {                                                                                                               \
-        size_t total_ = (count);                                                                                       \
-        size_t chunks_ = (total_ + CHUNK - 1) / CHUNK;                                                                 \
-        _Pragma("omp parallel for schedule(static) if (chunks_ > 4)") for (size_t j_ = 0; j_ < chunks_; j_++)          \
-        {                                                                                                              \
-            size_t lo = j_ * CHUNK, hi = lo + CHUNK < total_ ? lo + CHUNK : total_;                                    \
-            call;                                                                                                      \
-        }                                                                                                              \
-    } while (0)
-
 void cpu_fill(struct kdev *d, float *x, float v, size_t count)
 {
     (void)d;

@@ -5,6 +5,7 @@
 #include "tests/kernels/ops.h"
 
 #include "tests/kernels/ops_contraction.h"
+#include "tests/kernels/ops_mp.h"
 #include "tests/kernels/ops_norm.h"
 #include "tests/kernels/ops_point.h"
 #include "tests/kernels/ops_vision.h"
@@ -152,6 +153,12 @@ static void norms(void **state)
     check_all(norm_cases);
 }
 
+static void magnitude_preserving(void **state)
+{
+    (void)state;
+    check_all(mp_cases);
+}
+
 static void vision(void **state)
 {
     (void)state;
@@ -173,7 +180,7 @@ static void table_is_complete(void **state)
 #include "kernels/ops.def"
 #undef KOP
     };
-    static const struct op_case *const tables[] = {contraction_cases, norm_cases, point_cases, vision_cases};
+    static const struct op_case *const tables[] = {contraction_cases, norm_cases, point_cases, vision_cases, mp_cases};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         bool found = false;
         for (size_t t = 0; t < ARRAY_LEN(tables); t++)
@@ -206,7 +213,7 @@ static int print_hash(void)
     uint8_t digest[SHA256_BYTES];
     char hex[SHA256_TEXT];
     sha256_init(&h);
-    static const struct op_case *const tables[] = {norm_cases, point_cases, vision_cases};
+    static const struct op_case *const tables[] = {norm_cases, point_cases, vision_cases, mp_cases};
     for (size_t t = 0; t < ARRAY_LEN(tables); t++)
         for (const struct op_case *c = tables[t]; c->op; c++) {
             struct bench b;
@@ -250,6 +257,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(points),
         cmocka_unit_test(norms),
         cmocka_unit_test(vision),
+        cmocka_unit_test(magnitude_preserving),
         cmocka_unit_test(contractions),
         cmocka_unit_test(same_bits_on_every_instruction_set),
     };

@@ -38,6 +38,7 @@ struct op_case {
     int dim[9];
     double tol; /* times the largest reference value; 0: exact, equal to the reference and on every device */
 };
-extern const struct op_case contraction_cases[], norm_cases[], point_cases[], vision_cases[]; /* end with op == NULL */
+extern const struct op_case contraction_cases[], norm_cases[], point_cases[], vision_cases[],
+    mp_cases[]; /* end with op == NULL */
 
 #endif
