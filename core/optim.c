@@ -27,6 +27,28 @@ void optim_scalars(const struct optim_config *c, int64_t t, double lr, struct op
                                .radam_rect = adaptive ? rect : 0};
 }
 
+err_t optim_scaler_init(struct optim_scaler *s, const char *text)
+{
+    *s = (struct optim_scaler){.dynamic = !strcmp(text, "dynamic"), .v = {65536}};
+    double *scale = &s->v[SCALER_SCALE];
+    if (s->dynamic || (num_parse(text, scale) && isfinite(*scale) && *scale > 0)) return ERR_OK;
+    return fail(ERR_USAGE, "loss.scale: '%s' is neither a positive number nor dynamic", text);
+}
+
+bool optim_scaler_step(struct optim_scaler *s, uint64_t bad)
+{
+    if (!s->dynamic) return true;
+    if (bad) {
+        s->v[SCALER_SCALE] *= 0.5;
+        s->v[SCALER_GOOD] = 0;
+        s->v[SCALER_SKIPPED]++;
+    } else if (++s->v[SCALER_GOOD] == SCALER_GROWTH_STEPS) {
+        s->v[SCALER_SCALE] *= 2;
+        s->v[SCALER_GOOD] = 0;
+    }
+    return !bad;
+}
+
 double optim_clean_inf(const char *rule)
 {
     return strcmp(rule, "main") ? 0 : 1e5;

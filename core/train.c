@@ -36,6 +36,8 @@ struct trainer {
     struct pass *pass;
     struct train_state state;
     struct optim_config optim;
+    struct optim_scaler scaler;
+    double squares; /* of the last gradient, cleaned: their sum */
     struct plan plan[2];
     struct arena host;
     int batch, rows, per; /* images of a step, of a micro-batch; elements of an image */
@@ -164,6 +166,9 @@ static void state_open(struct trainer *tr)
     st->dev = tr->dev;
     st->nemas = tr->design->nemas;
     for (int i = 0; i < st->nemas; i++) st->ema_name[i] = tr->design->ema_name[i];
+    st->scaler = tr->scaler.dynamic ? tr->scaler.v : NULL;
+    st->nscaler = SCALER_STATE;
+    st->rows = tr->rows;
     st->totals = tr->totals;
     st->ntotals = TOTALS;
     st->canon = text_str(&tr->canon);
@@ -190,6 +195,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                       .beta1 = s->beta1,
                                       .beta2 = s->beta2,
                                       .eps = s->eps};
+    TRY(optim_scaler_init(&tr->scaler, s->loss_scale.s));
     host_alloc(tr);
     state_open(tr);
     TRY(arenas_alloc(tr));
@@ -368,7 +374,8 @@ static err_t gradient(struct trainer *tr, const struct plan *p)
                                  .drop = drop,
                                  .drop_r = drop,
                                  .weights = tr->state.weights,
-                                 .grad = tr->grad};
+                                 .grad = tr->grad,
+                                 .scale = tr->scaler.v[SCALER_SCALE]};
         rows.drop_r.purpose = RNG_DROPOUT_R;
         load_rows(tr, step, first, n);
         TRY(pass_run(tr->pass, tr->target, &rows));
@@ -383,10 +390,15 @@ static void update(struct trainer *tr, const struct plan *p)
     struct optim_step scalars;
     uint64_t bad = 0;
     float *weights = params_arena(st->weights);
+    double scale = tr->scaler.v[SCALER_SCALE];
+    if (scale != 1) tr->k->scale_to(tr->dev, tr->grad, (float)(1 / scale), tr->grad, tr->floats, false);
     tr->k->grad_clean(tr->dev, tr->grad, tr->floats, 0, (float)optim_clean_inf(tr->spec->grad_clean.s), &bad);
-    optim_scalars(&tr->optim, p->s.step + 1, p->lr, &scalars);
-    tr->k->optim_update(tr->dev, &scalars, weights, tr->grad, st->m, st->v, tr->floats);
-    params_changed(st->weights);
+    tr->k->sum_squares(tr->dev, tr->grad, tr->floats, &tr->squares);
+    if (optim_scaler_step(&tr->scaler, bad)) {
+        optim_scalars(&tr->optim, p->s.step + 1 - (int64_t)tr->scaler.v[SCALER_SKIPPED], p->lr, &scalars);
+        tr->k->optim_update(tr->dev, &scalars, weights, tr->grad, st->m, st->v, tr->floats);
+        params_changed(st->weights);
+    }
     for (int i = 0; i < st->nemas; i++) tr->k->ema_update(tr->dev, st->ema[i], weights, p->beta[i], tr->floats);
     bool many = (double)bad > BAD_SHARE * (double)graph_param_count(tr->graph);
     tr->totals[TOTAL_BAD] += (double)bad;
@@ -422,7 +434,11 @@ static err_t checkpoint(struct trainer *tr)
 static void log_point(struct trainer *tr, const struct plan *p)
 {
     const struct observer *o = tr->c->observer;
-    struct step_values v = {.lr = p->lr, .dropout = p->dropout, .stage = p->s.stage};
+    struct step_values v = {.lr = p->lr,
+                            .dropout = p->dropout,
+                            .stage = p->s.stage,
+                            .grad_norm = sqrt(tr->squares),
+                            .loss_scale = tr->scaler.dynamic ? tr->scaler.v[SCALER_SCALE] : 0};
     int64_t now = host.mono_ns(), step = tr->state.step;
     double seconds = (double)(now - tr->logged_ns) * 1e-9, images = (double)((step - tr->logged_step) * tr->batch);
     double loss = tr->totals[TOTAL_LOSS] / tr->totals[TOTAL_IMAGES];

@@ -6,7 +6,12 @@
  * u of a step depend on (seed, step, i) alone, so not on micro-batches.
  *
  * Metrics, means over the steps since the last point: "loss", "delta" (||D_t - D_r||), "weight", and each per bin of ln t as
- * "loss[lnt=-3]" (floor(ln t) = -3); "grad.nonfinite" (elements, summed); of the last step "lr", "dropout", "stage".
+ * "loss[lnt=-3]" (floor(ln t) = -3); "grad.nonfinite" (elements, summed); of the last step "lr", "dropout", "stage",
+ * "grad.norm" (L2, after clean-up), and "loss.scale" (of the next step) where loss.scale = dynamic.
+ *
+ * Gradient. The mean over the batch, however many micro-batches it takes: a setting of execution must not change what is trained. (The
+ * published ECT code takes means over micro-batches and adds them up, so that its gradient grows with their number; Adam and RAdam divide
+ * that factor out again but for eps and RAdam's first five steps. A constant factor in weight(t, r, s) repeats it.)
  *
  * Divergence. A non-finite loss outside rows with r = 0, or more than 1 % non-finite gradient elements in 20 consecutive steps, ends
  * the run with ERR_DIVERGED; the last checkpoint is from before.

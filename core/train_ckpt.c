@@ -123,10 +123,10 @@ static void add_meta(struct st_writer *w, const struct train_state *s)
     struct {
         const char *key;
         long long v;
-    } ints[] = {{"step", s->step}, {"nimg", s->step * s->batch}};
+    } ints[] = {{"step", s->step}, {"nimg", s->step * s->batch}, {"micro_batch", s->rows}};
     st_writer_meta(w, "format", CKPT_FORMAT);
     st_writer_meta(w, "version", ECT_VERSION);
-    for (size_t i = 0; i < ARRAY_LEN(ints); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(ints) - (s->rows == s->batch); i++) {
         snprintf(num, sizeof num, "%lld", ints[i].v);
         st_writer_meta(w, ints[i].key, num);
     }
@@ -183,6 +183,8 @@ err_t ckpt_write(const struct train_state *s, const char *dir, char **path)
     add_arena(w, s, "optim.m.", s->m, tmp);
     add_arena(w, s, "optim.v.", s->v, tmp);
     st_writer_add(w, "state.totals", ST_F64, 1, &n, s->totals);
+    n = s->nscaler;
+    if (s->scaler) st_writer_add(w, "state.scaler", ST_F64, 1, &n, s->scaler);
     *path = ckpt_path(dir, s->step);
     err_t err = st_writer_save(w, *path);
     st_writer_free(w);
@@ -259,7 +261,21 @@ static err_t load_state(const struct st_file *f, struct train_state *s, float *t
     }
     TRY(read_arena(f, s, "optim.m.", s->m, tmp));
     TRY(read_arena(f, s, "optim.v.", s->v, tmp));
-    return st_read_f64(totals, s->totals, (size_t)s->ntotals);
+    TRY(st_read_f64(totals, s->totals, (size_t)s->ntotals));
+    if (!s->scaler) return ERR_OK;
+    const struct st_tensor *scaler = st_find(f, "state.scaler");
+    if (!scaler) return fail(ERR_FORMAT, "no state of the loss scale in it");
+    return st_read_f64(scaler, s->scaler, (size_t)s->nscaler);
+}
+
+/* Sums over other micro-batches round otherwise: what follows differs in the last digits from a run without the change. */
+static void notice_rows(const struct st_file *f, const struct train_state *s)
+{
+    const char *text = st_meta(f, "micro_batch");
+    int64_t rows = s->batch;
+    if ((text && !int_parse(text, &rows)) || rows == s->rows) return;
+    log_warn("micro_batch was %lld and is %lld now: the rest of this run will differ in rounding from one that kept it",
+             (long long)rows, (long long)s->rows);
 }
 
 /* *foreign: the file is whole but belongs to something else. */
@@ -278,6 +294,7 @@ static err_t load_file(const char *path, struct train_state *s, bool *foreign)
         tmp = mem_array(largest_param(s->graph), sizeof(float));
         err = load_state(f, s, tmp);
         if (err) err = fail_in(err, "%s", path);
+        else notice_rows(f, s);
     }
     mem_free(tmp);
     st_close(f);

@@ -18,6 +18,9 @@ struct train_state {
     int64_t step;   /* done */
     double *totals; /* of the metrics' window in progress, and the divergence counter */
     int ntotals;
+    double *scaler; /* of dynamic loss scaling, or NULL */
+    int nscaler;
+    int64_t rows;      /* of a micro-batch, for the notice when it changes */
     const char *canon; /* settings, canonical text */
     const char *hash;  /* of canon */
     uint64_t seed;     /* of the replicate */

@@ -48,6 +48,8 @@ void metrics_log(double *totals, const struct observer *o, int64_t step, const s
         o->metric(o->ctx, "lr", step, v->lr);
         o->metric(o->ctx, "dropout", step, v->dropout);
         o->metric(o->ctx, "stage", step, v->stage);
+        o->metric(o->ctx, "grad.norm", step, v->grad_norm);
+        if (v->loss_scale > 0) o->metric(o->ctx, "loss.scale", step, v->loss_scale);
         o->metric(o->ctx, "grad.nonfinite", step, totals[TOTAL_BAD]);
         log_bins(totals, o, step);
     }

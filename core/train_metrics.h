@@ -19,7 +19,8 @@ enum {
     TOTALS = TOTAL_BIN + 4 * LNT_BINS
 };
 struct step_values { /* of the window's last step */
-    double lr, dropout;
+    double lr, dropout, grad_norm;
+    double loss_scale; /* 0: fixed, not logged */
     int stage;
 };
 

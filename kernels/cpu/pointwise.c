@@ -337,6 +337,32 @@ void cpu_diff_rows(struct kdev *d, const float *a, const float *b, const float *
     for (int i = 0; i < n; i++) diff(a, b, g[i], da, (size_t)i * per, (size_t)(i + 1) * per);
 }
 
+INLINE void squares_body(const float *x, double *out, size_t n)
+{
+    double s[8] = {0};
+    size_t e = 0;
+    for (; e + 8 <= n; e += 8)
+        for (int l = 0; l < 8; l++) s[l] += (double)x[e + l] * x[e + l];
+    for (int l = 0; e < n; e++, l++) s[l] += (double)x[e] * x[e];
+    *out = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+ISA_CLONES(squares, (const float *x, double *out, size_t n), (x, out, n))
+
+void cpu_sum_squares(struct kdev *d, const float *x, size_t count, double *sum)
+{
+    (void)d;
+    enum { PARTS = 256 }; /* whatever the threads */
+    double part[PARTS];
+    size_t each = (count + PARTS - 1) / PARTS;
+#pragma omp parallel for schedule(static) if (count > 32768)
+    for (size_t j = 0; j < PARTS; j++) {
+        size_t lo = j * each < count ? j * each : count, hi = (j + 1) * each < count ? (j + 1) * each : count;
+        squares(x + lo, &part[j], hi - lo);
+    }
+    *sum = 0;
+    for (int j = 0; j < PARTS; j++) *sum += part[j];
+}
+
 INLINE void clean_body(float *g, float nan_to, float inf_to, uint64_t *bad, size_t lo, size_t hi)
 {
     uint32_t count = 0;

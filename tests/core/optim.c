@@ -96,6 +96,39 @@ static void clean_rules(void **state)
     assert_near(optim_clean_inf("imgnet"), 0, 0);
 }
 
+/* torch.cuda.amp.GradScaler's rule, step by step. */
+static void dynamic_scale(void **state)
+{
+    (void)state;
+    struct optim_scaler s;
+    assert_ok(optim_scaler_init(&s, "dynamic"));
+    assert_true(s.dynamic && s.v[SCALER_SCALE] == 65536);
+    for (int i = 0; i < 1999; i++) assert_true(optim_scaler_step(&s, 0));
+    assert_true(s.v[SCALER_SCALE] == 65536);
+    assert_false(optim_scaler_step(&s, 3)); /* one before it would have grown */
+    assert_true(s.v[SCALER_SCALE] == 32768 && s.v[SCALER_SKIPPED] == 1);
+    for (int i = 0; i < 1999; i++) assert_true(optim_scaler_step(&s, 0));
+    assert_true(s.v[SCALER_SCALE] == 32768);
+    assert_true(optim_scaler_step(&s, 0));
+    assert_true(s.v[SCALER_SCALE] == 65536);
+    assert_false(optim_scaler_step(&s, 1));
+    assert_false(optim_scaler_step(&s, 1));
+    assert_true(s.v[SCALER_SCALE] == 16384 && s.v[SCALER_SKIPPED] == 3);
+}
+
+static void fixed_scale(void **state)
+{
+    (void)state;
+    struct optim_scaler s;
+    assert_ok(optim_scaler_init(&s, "128"));
+    assert_false(s.dynamic);
+    assert_true(optim_scaler_step(&s, 1000)); /* only the clean-up looks at them */
+    assert_true(s.v[SCALER_SCALE] == 128 && s.v[SCALER_SKIPPED] == 0);
+    static const char *const bad[] = {"0", "-1", "inf", "nan", "", "dynamik"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_err(ERR_USAGE, optim_scaler_init(&s, bad[i]));
+    assert_has(err_text(), "dynamik");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -103,6 +136,8 @@ int main(void)
         cmocka_unit_test(radam),
         cmocka_unit_test(first_steps_of_radam_are_plain),
         cmocka_unit_test(clean_rules),
+        cmocka_unit_test(dynamic_scale),
+        cmocka_unit_test(fixed_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -308,6 +308,19 @@ static void run_precond(struct bench *b, const int *q)
 }
 
 /* count */
+/* count */
+static void run_squares(struct bench *b, const int *q)
+{
+    size_t n = (size_t)q[0];
+    float *x = draw(b, n);
+    double got, want = 0;
+    b->k->sum_squares(b->d, x, n, &got);
+    for (size_t i = 0; i < n; i++) want += (double)x[i] * x[i];
+    emit1(b, got, want);
+    b->k->sum_squares(b->d, x, 0, &got);
+    emit1(b, got, 0);
+}
+
 static void run_clean(struct bench *b, const int *q)
 {
     size_t n = (size_t)q[0];
@@ -382,6 +395,9 @@ const struct op_case point_cases[] = {
     {COPIES, run_copies, {1}, 0},
     {COPIES, run_copies, {4097}, 0},
     {COPIES, run_copies, {50003}, 0},
+    {"sum_squares", run_squares, {1}, 1e-13},
+    {"sum_squares", run_squares, {1021}, 1e-13},
+    {"sum_squares", run_squares, {50003}, 1e-13},
     {"grad_clean", run_clean, {1}, 0},
     {"grad_clean", run_clean, {37}, 0},
     {"grad_clean", run_clean, {50003}, 0},
