@@ -19,6 +19,7 @@ local RUN_COLUMNS = {
     images_per_s = { head = "images/s", kind = "metric" }, iters = { head = "steps", kind = "count" },
 }
 local HIGHER_IS_BETTER = { precision = true, recall = true, density = true, coverage = true }
+function report.higher_is_better(metric) return HIGHER_IS_BETTER[metric] or false end
 local SAMPLER_NAMES = {
     heun = "Heun", euler = "Euler", ect = "consistency", ["dpmpp-2m"] = "DPM-Solver++(2M)", ["ancestral-ve"] = "ancestral (VE)",
     ["ancestral-vp"] = "ancestral (VP)", ["flow-euler"] = "flow matching, Euler",

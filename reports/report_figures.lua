@@ -73,6 +73,51 @@ function Sweep:color(row)
     return 6
 end
 
+-- ---- claims -------------------------------------------------------------------------------------------------------------------
+
+-- Cost of one side of a claim over the other's: "equal" within 1 %.
+local function cost_ratio(s, better, than)
+    local column = parse_column "flops_total"
+    local a, b = measure(s, better, column).mean, measure(s, than, column).mean
+    if not a or not b or b == 0 then return "–" end
+    return math.abs(a / b - 1) < 0.01 and "equal" or ("× %.2f"):format(a / b)
+end
+
+-- One row a claim of the script: both sides, the paired difference with its 95 % interval, and what it says of the claim. A difference of
+-- values by other evaluators (of one metric) says nothing.
+function Sweep:claims_table()
+    local claims = self.declared.claims
+    if not claims or #claims == 0 then return nil end
+    local columns = { { key = "claim", head = "claim", kind = "text" }, { key = "verdict", head = "verdict", kind = "text" },
+        { key = "difference", head = "difference", kind = "metric" }, { key = "better", head = "claimed better", kind = "metric" },
+        { key = "than", head = "than", kind = "metric" }, { key = "n", head = "n", kind = "count" },
+        { key = "cost", head = "FLOPs total", kind = "text" }, { key = "cells", head = "compared", kind = "text" } }
+    local group = {}
+    for i, c in ipairs(claims) do
+        local better, than = self.by_label[c.better], self.by_label[c.than]
+        local column, than_column = parse_column(c.metric), parse_column(c.than_metric)
+        if not better or not than then report.refuse(("a claim is about '%s', which is no cell of the sweep"):format(better and c.than or c.better)) end
+        local a, b = measure(self, better, column), measure(self, than, than_column)
+        local sign = report.higher_is_better(column.metric) and -1 or 1
+        local d, verdict = report.paired(a.values, b.values, self.replicates), "undecided"
+        local alike = c.metric ~= c.than_metric
+        for sha in pairs(a.evaluators) do alike = alike or b.evaluators[sha] end
+        if d.n == 0 then verdict = "missing"
+        elseif column.metric and not alike then verdict = "not comparable: measured by different evaluators"
+        elseif d.lo and sign * d.mean < 0 and d.lo * d.hi > 0 then verdict = "seen"
+        elseif d.lo and d.lo * d.hi > 0 then verdict = "opposite" end
+        local side = c.metric == c.than_metric and ("%s against %s, %s"):format(c.better, c.than, c.metric)
+            or ("%s %s against %s %s"):format(c.better, c.metric, c.than, c.than_metric)
+        group[i] = { id = "claim" .. i, c.text, verdict, d.mean and { mean = d.mean, lo = d.lo, hi = d.hi, n = d.n, of = d.n } or "–",
+            { mean = a.mean, n = a.n, of = a.of, runs = a.runs, values = a.list, text = not a.mean and "–" or nil },
+            { mean = b.mean, n = b.n, of = b.of, runs = b.runs, values = b.list, text = not b.mean and "–" or nil },
+            d.n, cost_ratio(self, better, than), side }
+    end
+    return { id = "claims", title = "Claims", columns = columns, groups = { group },
+        text = "Seen: the 95 % interval of the paired difference over n replicates lies on the claimed side of 0; opposite: on the other side; " ..
+            "undecided: it includes 0, or n is below 3. Difference: claimed better minus than. FLOPs total: of the former over the latter." }
+end
+
 -- ---- where it comes from -------------------------------------------------------------------------------------------------------
 
 function report.duration(seconds)

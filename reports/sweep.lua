@@ -58,6 +58,9 @@ for i, spec in ipairs(s:tables()) do
     end
 end
 
+local claims = s:claims_table()
+if claims then report.table(claims) end
+
 -- ---- figures
 
 report.section "Figures"

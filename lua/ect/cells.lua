@@ -65,6 +65,22 @@ local function check_shown(sweep)
     end
 end
 
+local function check_claims(sweep)
+    local known, there = {}, {}
+    for i = sweep.first + 1, sweep.first + sweep.ncells do known[#known + 1] = cells.list[i].name end
+    for _, name in ipairs(known) do there[name] = true end
+    for _, c in ipairs(sweep.claims) do
+        for _, key in ipairs { "better", "than" } do
+            local label = c[key]
+            if not there[label] then
+                local near = host.nearest(label, known)
+                error(("%s: claim: %s = '%s' is none of its cells%s"):format(sweep.title, key, label, near and (": did you mean '" .. near .. "'?")
+                    or (" (there are: " .. table.concat(known, ", ") .. ")")), 0)
+            end
+        end
+    end
+end
+
 -- Name of the cell that is the base itself, if there is one.
 local function base_cell(sweep)
     for i = sweep.first + 1, sweep.first + sweep.ncells do
@@ -96,11 +112,16 @@ local function declared(sweep)
     for i, p in ipairs(sweep.pareto) do
         pareto[i] = { min = json.array(p.min), max = json.array(p.max), by = p.by or json.null }
     end
+    local claims -- a sweep without claims says nothing of them
+    for i, c in ipairs(sweep.claims) do
+        claims = claims or json.array {}
+        claims[i] = { text = c.text, better = c.better, than = c.than, metric = c.metric, than_metric = c.than_metric }
+    end
     local order = json.array {}
     for i, f in ipairs(sweep.factor_order) do order[i] = f.name end
     return json.encode {
         kind = sweep.kind, base = base_cell(sweep) or json.null, parents = parents_of(sweep), factors = factors, order = order,
-        tables = tables, pareto = pareto, evals = evals.json(sweep.evals),
+        tables = tables, pareto = pareto, evals = evals.json(sweep.evals), claims = claims,
     }
 end
 
@@ -111,6 +132,7 @@ function cells.finish()
     for _, sweep in ipairs(sweeps.list) do
         add_cells(sweep)
         check_shown(sweep)
+        check_claims(sweep)
         out[#out + 1] = {
             name = sweep.name, seed = tonumber(sweep.base.seed or settings.fields.seed.default), first = sweep.first,
             ncells = sweep.ncells, declared = declared(sweep), base = sweep.base, evals = sweep.evals,

@@ -26,7 +26,7 @@ noise.lognormal_z(1, { mean = -1.1, std = 2.0 }, function(p)
 end)
 
 -- Flow matching: the time t in (0, 1) of x_t = (1 - t) x_0 + t eps. Uniform, or logit-normal: ln(t / (1 - t)) ~ N(mean, std^2).
-noise.uniform(1, {}, function() return function(u, s) return u end end)
+noise.uniform_time(1, {}, function() return function(u, s) return u end end)
 noise.logit_normal(1, { mean = 0, std = 1 }, function(p)
     local mean, std, quantile = p.mean, p.std, host.quantile
     return function(u, s) return 1 / (1 + exp(-(mean + std * quantile(u)))) end

@@ -66,7 +66,7 @@ local function declare(kind, name, options, allowed)
         if s.name == name then complain(("%s: the name is taken by a %s"):format(title, s.kind)) end
     end
     check_options(title, options, allowed)
-    local sweep = { kind = kind, name = name, title = title, factors = {}, factor_order = {}, points = { points.root }, tables = {}, pareto = {} }
+    local sweep = { kind = kind, name = name, title = title, factors = {}, factor_order = {}, points = { points.root }, tables = {}, pareto = {}, claims = {} }
     sweep.base = base_of(sweep, options)
     sweep.evals = evals.sets(sweep.base, options.eval, sweep.eval_override)
     sweeps.list[#sweeps.list + 1] = sweep
@@ -163,6 +163,25 @@ local function show_methods(methods)
         if #p.min + #p.max < 2 then complain("pareto: at least two objectives are needed in min and max") end
         if t.by ~= nil and type(t.by) ~= "string" then complain("pareto: by must be a name", "by") end
         sweep.pareto[#sweep.pareto + 1] = p
+        return o
+    end
+    -- What is expected, before it is known: { text =, better = CELL, than = CELL, metric = "fd_random@2", than_metric = }. The report says seen (the
+    -- 95 % interval of the paired difference lies on the claimed side of 0), opposite (on the other side) or undecided. than: the same cell
+    -- where two metrics are compared.
+    function methods.claim(o, t)
+        local sweep = self_of(o, "claim")
+        check_options("claim", t, { text = true, better = true, than = true, metric = true, than_metric = true })
+        for _, key in ipairs { "text", "better", "metric" } do
+            if type(t[key]) ~= "string" then complain(("claim: %s is needed, and must be text"):format(key), key) end
+        end
+        local c = { text = t.text, better = t.better, than = t.than or t.better, metric = t.metric, than_metric = t.than_metric or t.metric }
+        for _, key in ipairs { "than", "than_metric" } do
+            if type(c[key]) ~= "string" then complain(("claim: %s must be text"):format(key), key) end
+        end
+        if c.better == c.than and c.metric == c.than_metric then
+            complain("claim: than or than_metric is needed: a cell is not better than itself", "than")
+        end
+        sweep.claims[#sweep.claims + 1] = c
         return o
     end
 end

@@ -76,7 +76,7 @@ static void noise(void **state)
         assert_near(0.5 * erfc(-z / sqrt(2)), u, 1e-14 * u * (1 + z * z));
         near(call("ect.noise.lognormal{mean=-1.1,std=2.0}", 1, u, 0), exp(-1.1 + 2.0 * z));
         near(call("ect.noise.lognormal_z{mean=-1.1,std=2.0}", 1, z, 0), exp(-1.1 + 2.0 * z));
-        near(call("ect.noise.uniform{}", 1, u, 0), u);
+        near(call("ect.noise.uniform_time{}", 1, u, 0), u);
         near(call("ect.noise.logit_normal{}", 1, u, 0), 1 / (1 + exp(-z)));
         near(call("ect.noise.logit_normal{mean=0.4,std=1.5}", 1, u, 0), 1 / (1 + exp(-(0.4 + 1.5 * z))));
     }

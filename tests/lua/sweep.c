@@ -158,6 +158,29 @@ static void demo(void **state)
     script_close(s);
 }
 
+static void claims(void **state)
+{
+    (void)state;
+    struct script *s =
+        accepted(HEAD "local s = ect.sweep 's' {}\ns:ablate { c = { 0, 1 } }\n"
+                      "s:claim { text = 'c helps', better = 'c=1', than = 'base', metric = 'fd_random@1' }\n"
+                      "s:claim { text = '2 steps', better = 'base', metric = 'a@2', than_metric = 'a@1' }");
+    assert_has(script_sweep_at(s, 0)->declared,
+               "\"claims\":[{\"better\":\"c=1\",\"metric\":\"fd_random@1\",\"text\":\"c helps\",\"than\":\"base\","
+               "\"than_metric\":\"fd_random@1\"},{\"better\":\"base\",\"metric\":\"a@2\",\"text\":\"2 "
+               "steps\",\"than\":\"base\",\"than_metric\":\"a@1\"}]");
+    script_close(s);
+    s = accepted(HEAD "local s = ect.sweep 's' {}");
+    assert_null(strstr(script_sweep_at(s, 0)->declared, "claims"));
+    script_close(s);
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'bas', than = 'base', metric = 'a@1' }",
+            "did you mean 'base'?");
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base', metric = 'a@1' }",
+            "not better than itself");
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base' }", "metric is needed");
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { txt = 'x' }", "did you mean 'text'?");
+}
+
 static void recipes(void **state)
 {
     (void)state;
@@ -375,9 +398,10 @@ static void large(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),
-        cmocka_unit_test(demo),    cmocka_unit_test(recipes),      cmocka_unit_test(networks),
-        cmocka_unit_test(sets),    cmocka_unit_test(mistakes),     cmocka_unit_test(large)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(methods),  cmocka_unit_test(random_draws),
+                                       cmocka_unit_test(whole),    cmocka_unit_test(claims),
+                                       cmocka_unit_test(demo),     cmocka_unit_test(recipes),
+                                       cmocka_unit_test(networks), cmocka_unit_test(sets),
+                                       cmocka_unit_test(mistakes), cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -238,6 +238,48 @@ static void test_evaluators_are_not_mixed(void **state)
     json_decref(j);
 }
 
+/* The paired intervals are those of the golden files: c=0.0043 minus base is [+0.0005, +0.0035] for fd_random@2, and includes 0 for @1. */
+static void test_claims(void **state)
+{
+    (void)state;
+    static const char start[] = "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[],\"claims\":[";
+    static const char claims[] = "{\"text\":\"a\",\"better\":\"base\",\"than\":\"c=0.0043\",\"metric\":\"fd_random@2\","
+                                 "\"than_metric\":\"fd_random@2\"},"
+                                 "{\"text\":\"b\",\"better\":\"c=0.0043\",\"than\":\"base\",\"metric\":\"fd_random@2\","
+                                 "\"than_metric\":\"fd_random@2\"},"
+                                 "{\"text\":\"c\",\"better\":\"c=0.0043\",\"than\":\"base\",\"metric\":\"fd_random@1\","
+                                 "\"than_metric\":\"fd_random@1\"},"
+                                 "{\"text\":\"d\",\"better\":\"base\",\"than\":\"base\",\"metric\":\"fd_random@2\","
+                                 "\"than_metric\":\"fd_random@1\"},"
+                                 "{\"text\":\"e\",\"better\":\"base\",\"than\":\"dropout=0.1\",\"metric\":\"fd_random@"
+                                 "1\",\"than_metric\":\"fd_random@1\"},"
+                                 "{\"text\":\"f\",\"better\":\"base\",\"than\":\"base\",\"metric\":\"fd_random@7\","
+                                 "\"than_metric\":\"fd_random@1\"}";
+    char declared[2048];
+    snprintf(declared, sizeof declared, "%s%s]}", start, claims);
+    struct fixture f = {.declared = declared};
+    json_t *j = parse(&f);
+    static const char *const want[][2] = {{"a", "seen"}, {"b", "opposite"},  {"c", "undecided"},
+                                          {"d", "seen"}, {"e", "undecided"}, {"f", "missing"}};
+    for (size_t i = 0; i < ARRAY_LEN(want); i++)
+        assert_string_equal(text_of(cell_of(j, "claims", want[i][0], "verdict"), "text"), want[i][1]);
+    json_t *d = cell_of(j, "claims", "a", "difference");
+    assert_near(num_of(d, "lo"), -0.0035, 6e-5);
+    assert_near(num_of(d, "hi"), -0.0005, 6e-5);
+    assert_near(num_of(cell_of(j, "claims", "a", "better"), "mean") - num_of(cell_of(j, "claims", "a", "than"), "mean"),
+                num_of(d, "mean"), 1e-12);
+    assert_string_equal(text_of(cell_of(j, "claims", "b", "cost"), "text"), "× 1.04");
+    assert_string_equal(text_of(cell_of(j, "claims", "d", "cost"), "text"), "equal");
+    json_decref(j);
+    f.mixed = true; /* c=0.0043 was measured with other samples */
+    j = parse(&f);
+    assert_has(text_of(cell_of(j, "claims", "b", "verdict"), "text"), "not comparable");
+    json_decref(j);
+    struct text t = render(&f, "html");
+    assert_has(t.s, "undecided");
+    text_done(&t);
+}
+
 static void test_diverged_and_missing(void **state)
 {
     (void)state;
@@ -585,6 +627,7 @@ int main(void)
                                        T(test_two_replicates_have_no_interval_and_no_bold),
                                        T(test_nan_replicate),
                                        T(test_evaluators_are_not_mixed),
+                                       T(test_claims),
                                        T(test_diverged_and_missing),
                                        T(test_baselines_and_controls),
                                        T(test_rows_of_a_factor),
