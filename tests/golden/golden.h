@@ -90,6 +90,9 @@ double *gnet_labels(struct part *p, const struct gnet *net, size_t n);
 void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix,
                         double f32_vs_f64, const json_t *nonfinite);
 
+/* A checkpoint written with the file's weights has the published names, order and shapes. */
+void check_written(struct gfile *f, const struct gnet *net);
+
 /* One function a family. */
 void check_network(struct gfile *f);
 void check_ect_loss(struct gfile *f);

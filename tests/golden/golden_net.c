@@ -497,6 +497,7 @@ void check_network(struct gfile *f)
     in.augment = take(f, NULL, "in/augment_labels");
     if (ok && !p.failed) {
         check_parameters(f, &net);
+        check_written(f, &net);
         check_forward(f, &net, &in, "D", false, json_num(noise, "D", 0));
         check_forward(f, &net, &in, "D_eval", true, json_num(noise, "D_eval", 0));
         check_forward(f, &net, &in, "F", false, json_num(noise, "D", 0));
