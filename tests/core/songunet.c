@@ -1,5 +1,6 @@
-/* SongUNet beside the published vectors (tests/core/golden.sh): configurations that cannot be built, conditions, dropout, independence of
- * samples, memory and allocation on the demo's network, and its gradient in one direction against differences. */
+/* SongUNet in its forms and ADM beside the published vectors (tests/core/golden.sh): configurations that cannot be built, conditions,
+ * dropout, independence of samples, initial values, Fourier frequencies, names of the forms that have no vectors, memory and allocation
+ * on the demo's network, and the whole gradient in one direction against differences. */
 #include "core/nets.h"
 #include "core/rng.h"
 #include "tests/test.h"
@@ -35,6 +36,27 @@ static const struct net_config small = {.family = "songunet",
                                         .noise_mult = 1,
                                         .sigma_data = 0.5};
 
+enum { DDPMPP, NCSNPP, SKIP, ADM, VARIANTS };
+static struct net_config variant(int which)
+{
+    struct net_config c = small;
+    if (which == NCSNPP || which == SKIP) {
+        c.fourier = true;
+        c.fourier_scale = 0.5;
+        c.noise_mult = 2;
+        c.encoder = which == NCSNPP ? CODER_RESIDUAL : CODER_SKIP;
+        c.decoder = which == NCSNPP ? CODER_STANDARD : CODER_SKIP;
+        c.filter[0] = c.filter[3] = 1;
+        c.filter[1] = c.filter[2] = which == NCSNPP ? 3 : 2;
+        c.nfilter = 4;
+    }
+    if (which == ADM) {
+        strcpy(c.family, "adm");
+        c.head = 4;
+    }
+    return c;
+}
+
 enum { PER = 8 * 8 * 2 };
 struct net {
     struct graph *g;
@@ -68,7 +90,8 @@ static void net_open(struct net *n, const struct net_config *c, const struct pro
     float *x = program_input(n->p, "x"), *sigma = program_input(n->p, "sigma");
     for (int i = 0; i < o->batch; i++) {
         sigma[i] = (float)exp(2 * uniform(1, (uint32_t)i));
-        for (int e = 0; e < PER && c == &small; e++) x[i * PER + e] = (float)uniform(2, (uint32_t)(i * PER + e));
+        for (int e = 0; e < PER && (size_t)PER == graph_node_floats(n->g, "x"); e++)
+            x[i * PER + e] = (float)uniform(2, (uint32_t)(i * PER + e));
     }
 }
 
@@ -119,16 +142,28 @@ static void bad_configurations(void **s)
     REFUSED("net.mult", c.mult[1] = 0);
     REFUSED("net.blocks", c.blocks = 0);
     REFUSED("sigma_data", c.sigma_data = 0);
+    REFUSED("net.width", c.width = 4098);
+    REFUSED("at most 4096", c.width = 2048; c.mult[1] = 2);
+    REFUSED("net.noise_mult", c.noise_mult = 0);
+    REFUSED("net.emb_mult", c.emb_mult = 0);
+    REFUSED("net.filter: 3 taps", c.nfilter = 3; c.filter[0] = c.filter[1] = c.filter[2] = 1);
+    REFUSED("net.filter", c.nfilter = 2);
+    REFUSED("net.decoder", c.decoder = CODER_RESIDUAL);
+    REFUSED("at most 4 taps", c.encoder = CODER_RESIDUAL; c.nfilter = 6; c.filter[0] = 1);
+#define ADM_REFUSED(part, ...) REFUSED(part, c = variant(ADM); __VA_ARGS__)
+    ADM_REFUSED("halved", c.resolution = 9);
+    ADM_REFUSED("groups", c.width = 18);
+    ADM_REFUSED("net.mult", c.nmult = 0);
+    ADM_REFUSED("44 channels do not divide into 5 heads", c.width = 44; c.head = 8);
 }
 
 /* A label matters; no label is a row of zeros, which is what an input holds before anyone writes to it. Likewise augmentation. */
-static void conditions(void **s)
+static void conditions_of(const struct net_config *c)
 {
-    (void)s;
     enum { B = 2 };
     struct net n;
     static const char *const names[] = {"labels", "augment"};
-    net_open(&n, &small, &(struct program_opts){.batch = B}, true);
+    net_open(&n, c, &(struct program_opts){.batch = B}, true);
     float *plain = forward(&n, &(struct run_ctx){0}, "D");
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         float *in = program_input(n.p, names[i]);
@@ -144,6 +179,15 @@ static void conditions(void **s)
     }
     mem_free(plain);
     net_close(&n);
+}
+
+static void conditions(void **s)
+{
+    (void)s;
+    for (int i = 0; i < VARIANTS; i++) {
+        struct net_config c = variant(i);
+        conditions_of(&c);
+    }
 }
 
 /* Equal counters give equal masks, in programs of either kind; another step gives others; probability 0 is no dropout. */
@@ -254,12 +298,11 @@ static void initial_scales(void **s)
 }
 
 /* With dropout on: sum(u * D) along a random direction of all parameters at once. */
-static void whole_gradient(void **s)
+static void whole_gradient_of(const struct net_config *config)
 {
-    (void)s;
     enum { B = 3 };
     struct net n;
-    net_open(&n, &small, &(struct program_opts){.batch = B, .grad = GRAD_ALL, .only = "D"}, true);
+    net_open(&n, config, &(struct program_opts){.batch = B, .grad = GRAD_ALL, .only = "D"}, true);
     struct run_ctx c = {.dropout = 0.2f, .drop = {.seed = 1, .step = 5, .purpose = RNG_DROPOUT}};
     size_t floats = graph_arena_floats(n.g);
     float *grad = mem_array(floats, sizeof *grad), *w = params_arena(n.w), *start = mem_array(floats, sizeof *start);
@@ -292,6 +335,187 @@ static void whole_gradient(void **s)
     net_close(&n);
 }
 
+static void whole_gradient(void **s)
+{
+    (void)s;
+    for (int i = 0; i < VARIANTS; i++) {
+        struct net_config c = variant(i);
+        whole_gradient_of(&c);
+    }
+}
+
+/* net.dropout_res: nothing is dropped above it. 8x8 images halved once have blocks at 8 and at 4. */
+static void dropout_below(void **s)
+{
+    (void)s;
+    enum { B = 2, CASES = 4 };
+    static const int below[CASES] = {0, 8, 4, 2};
+    struct run_ctx drop = {.dropout = 0.3f, .drop = {.seed = 1, .step = 5, .purpose = RNG_DROPOUT}};
+    for (int i = 0; i < VARIANTS; i++) {
+        float *d[CASES], *plain = NULL;
+        for (int j = 0; j < CASES; j++) {
+            struct net n;
+            struct net_config c = variant(i);
+            c.dropout_res = below[j];
+            net_open(&n, &c, &(struct program_opts){.batch = B}, true);
+            d[j] = forward(&n, &drop, "D");
+            if (!plain) plain = forward(&n, &(struct run_ctx){0}, "D");
+            net_close(&n);
+        }
+        assert_memory_equal(d[0], d[1], B * PER * sizeof(float));
+        assert_true(distance(d[0], d[2], B * PER) > 1e-3);
+        assert_true(distance(plain, d[2], B * PER) > 1e-3);
+        assert_memory_equal(plain, d[3], B * PER * sizeof(float));
+        for (int j = 0; j < CASES; j++) mem_free(d[j]);
+        mem_free(plain);
+    }
+}
+
+/* Frequencies are drawn once from the seed, belong to the parameter set, and are what the network runs on. */
+static void frequencies(void **s)
+{
+    (void)s;
+    enum { HALF = 512 };
+    struct net n;
+    struct params *other;
+    struct net_config c = variant(NCSNPP);
+    float f[HALF], g[HALF];
+    double sum = 0, squares = 0;
+    c.width = 64;
+    c.noise_mult = 16;
+    c.fourier_scale = 16;
+    net_open(&n, &c, &(struct program_opts){.batch = 2}, true);
+    int at = 0;
+    while (strcmp(graph_param_info(n.g, at)->name, "model.map_noise.freqs")) at++;
+    assert_true(graph_param_info(n.g, at)->buffer && graph_param_info(n.g, at)->count == HALF);
+    params_get(n.w, at, f);
+    for (int i = 0; i < HALF; i++) sum += f[i], squares += (double)f[i] * f[i];
+    assert_near(sum / HALF, 0, 3);
+    assert_near(sqrt(squares / HALF), 16, 2);
+    assert_ok(params_new(&other, n.g, k, dev));
+    params_init(other, 1);
+    params_get(other, at, g);
+    assert_memory_equal(f, g, sizeof f);
+    params_init(other, 2);
+    params_get(other, at, g);
+    assert_true(distance(f, g, HALF) > 1);
+    params_copy(other, n.w); /* as an EMA starts */
+    float *same = forward(&n, &(struct run_ctx){0}, "F");
+    program_forward(n.p, other, &(struct run_ctx){0});
+    assert_memory_equal(same, program_output(n.p, "F"), 2 * PER * sizeof(float));
+    params_set(other, at, g);
+    program_forward(n.p, other, &(struct run_ctx){0});
+    assert_true(distance(same, program_output(n.p, "F"), 2 * PER) > 1e-4);
+    program_forward(n.p, n.w, &(struct run_ctx){0});
+    assert_memory_equal(same, program_output(n.p, "F"), 2 * PER * sizeof(float));
+    mem_free(same);
+    params_free(other);
+    net_close(&n);
+}
+
+/* Names beside the blocks', in the published order, where there are no vectors. A list per form, ended by NULL. */
+static void auxiliary_names(void **s)
+{
+    (void)s;
+    static const char *const skip[] = {"model.map_noise.freqs",
+                                       "model.enc.4x4_aux_down.resample_filter",
+                                       "model.enc.4x4_aux_skip.weight",
+                                       "model.enc.4x4_aux_skip.bias",
+                                       "model.enc.2x2_aux_down.resample_filter",
+                                       "model.enc.2x2_aux_skip.weight",
+                                       "model.enc.2x2_aux_skip.bias",
+                                       "model.dec.2x2_aux_norm.weight",
+                                       "model.dec.2x2_aux_norm.bias",
+                                       "model.dec.2x2_aux_conv.weight",
+                                       "model.dec.2x2_aux_conv.bias",
+                                       "model.dec.4x4_aux_up.resample_filter",
+                                       "model.dec.4x4_aux_norm.weight",
+                                       "model.dec.4x4_aux_norm.bias",
+                                       "model.dec.4x4_aux_conv.weight",
+                                       "model.dec.4x4_aux_conv.bias",
+                                       "model.dec.8x8_aux_up.resample_filter",
+                                       "model.dec.8x8_aux_norm.weight",
+                                       "model.dec.8x8_aux_norm.bias",
+                                       "model.dec.8x8_aux_conv.weight",
+                                       "model.dec.8x8_aux_conv.bias",
+                                       NULL};
+    struct net_config c = variant(SKIP);
+    c.nmult = 3;
+    c.mult[2] = 1;
+    struct graph *g = graph_new();
+    assert_ok(net_build(g, &c));
+    int nth = 0;
+    for (int i = 0; i < graph_nparams(g); i++) {
+        const struct param_info *p = graph_param_info(g, i);
+        if (!strstr(p->name, "aux_") && !strstr(p->name, "freqs")) continue;
+        assert_non_null(skip[nth]);
+        assert_string_equal(p->name, skip[nth++]);
+    }
+    assert_null(skip[nth]);
+    /* the image goes down beside the blocks; every level of the decoder makes an image */
+    assert_int_equal(graph_param_named(g, "model.enc.2x2_aux_skip.weight")->dims[1], 2);
+    assert_int_equal(graph_param_named(g, "model.enc.2x2_aux_skip.weight")->dims[0], 16);
+    assert_int_equal(graph_param_named(g, "model.dec.2x2_aux_conv.weight")->dims[0], 2);
+    graph_free(g);
+}
+
+/* ADM: weights and biases uniform within sqrt(1 / fan_in), zeros where a layer's output is added, labels normal. */
+static void initial_values_adm(void **s)
+{
+    (void)s;
+    struct net n;
+    struct net_config c = variant(ADM);
+    c.width = 16;
+    c.label_dim = 300;
+    net_open(&n, &c, &(struct program_opts){.batch = 1}, false);
+    for (int i = 0; i < graph_nparams(n.g); i++) {
+        const struct param_info *p = graph_param_info(n.g, i);
+        if (p->buffer) continue;
+        const float *v = params_arena(n.w) + p->offset;
+        double most = 0, squares = 0;
+        for (size_t e = 0; e < p->count; e++) most = fmax(most, fabs(v[e])), squares += (double)v[e] * v[e];
+        bool zero = strstr(p->name, "conv1") || strstr(p->name, "proj") || strstr(p->name, "out_conv") ||
+                    strstr(p->name, "map_augment");
+        bool norm = strstr(p->name, "norm");
+        const char *dot = strrchr(p->name, '.');
+        if (norm) {
+            for (size_t e = 0; e < p->count; e++) assert_true(v[e] == !strcmp(dot, ".weight"));
+        } else if (zero) {
+            assert_true(most == 0);
+        } else if (!strcmp(p->name, "model.map_label.weight")) {
+            assert_near(sqrt(squares / (double)p->count), 1, 0.05); /* sqrt(label_dim) * normal / sqrt(fan_in) */
+        } else {
+            char weight[128];
+            snprintf(weight, sizeof weight, "%.*s.weight", (int)(dot - p->name), p->name);
+            const struct param_info *w = graph_param_named(n.g, weight);
+            double bound = 1 / sqrt((double)w->count / w->dims[0]), least = p->count >= 16 ? 0.7 : 0.3;
+            if (!(most <= bound * 1.000001 && most > least * bound))
+                fail_msg("%s: largest initial value %.3g, bound %.3g", p->name, most, bound);
+        }
+    }
+    net_close(&n);
+}
+
+/* Heads are channels / net.head, rounded down: fewer channels than a head has have no attention at all. */
+static void heads(void **s)
+{
+    (void)s;
+    struct net_config c = variant(ADM);
+    c.head = 16; /* 8 channels at 8x8, 16 at 4x4 */
+    struct graph *g = graph_new();
+    assert_ok(net_build(g, &c));
+    assert_null(graph_param_named(g, "model.enc.8x8_block0.qkv.weight"));
+    assert_null(graph_param_named(g, "model.enc.8x8_block0.norm2.weight"));
+    assert_non_null(graph_param_named(g, "model.enc.4x4_block0.qkv.weight"));
+    assert_non_null(graph_param_named(g, "model.dec.4x4_in0.proj.weight"));
+    graph_free(g);
+    c.head = 0; /* the published 64 */
+    g = graph_new();
+    assert_ok(net_build(g, &c));
+    assert_null(graph_param_named(g, "model.dec.4x4_in0.qkv.weight"));
+    graph_free(g);
+}
+
 /* The demo's network: no allocation in a pass, memory near what backward must keep, and far less for sampling. */
 static void demo_network(void **s)
 {
@@ -322,9 +546,18 @@ static void demo_network(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_configurations),      cmocka_unit_test(conditions),      cmocka_unit_test(dropout),
-        cmocka_unit_test(samples_are_independent), cmocka_unit_test(preconditioning), cmocka_unit_test(initial_scales),
-        cmocka_unit_test(whole_gradient),          cmocka_unit_test(demo_network)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bad_configurations),
+                                       cmocka_unit_test(conditions),
+                                       cmocka_unit_test(dropout),
+                                       cmocka_unit_test(samples_are_independent),
+                                       cmocka_unit_test(preconditioning),
+                                       cmocka_unit_test(initial_scales),
+                                       cmocka_unit_test(whole_gradient),
+                                       cmocka_unit_test(demo_network),
+                                       cmocka_unit_test(dropout_below),
+                                       cmocka_unit_test(frequencies),
+                                       cmocka_unit_test(auxiliary_names),
+                                       cmocka_unit_test(initial_values_adm),
+                                       cmocka_unit_test(heads)};
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
