@@ -181,12 +181,18 @@ struct node *unet_resample(struct unet *u, const char *name, struct node *x, enu
 
 /* ---- the block ----------------------------------------------------------------------------------------------------------------- */
 
+static const char *part_of(char at[UNET_NAME], const char *block, const char *part)
+{
+    snprintf(at, UNET_NAME, "%s.%s", block, part);
+    return at;
+}
+
 struct node *unet_block(struct unet *u, const char *name, struct node *x, int out, enum unet_resample mode,
                         bool attention)
 {
     struct graph *g = u->g;
     char at[UNET_NAME];
-#define AT(part) (snprintf(at, sizeof at, "%s." part, name), at)
+#define AT(part) part_of(at, name, part)
     struct node *h = unet_norm(u, AT("norm0"), x, true);
     h = unet_conv(u, AT("conv0"), unet_resample(u, AT("conv0"), h, mode), out, 3, u->plain);
     bool dropout = !u->dropout_below || u->resolution <= u->dropout_below;
