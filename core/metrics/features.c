@@ -1,7 +1,8 @@
-/* Features. "pixel" is the image itself. "random" is the network written down in `layers` below: what it computes is
+/* Features. Published networks are in published.c; here are the two that need no weights. "pixel" is the image itself. "random" is the network written down in `layers` below: what it computes is
  * fixed by this text and the weight formula, and a hash of both names it, so a changed extractor can never pass for
  * the old one. */
 #include "core/metrics/features.h"
+#include "core/metrics/published.h"
 
 #include <assert.h>
 #include <math.h>
@@ -17,7 +18,8 @@ struct extractor {
     struct graph *graph; /* NULL: pixels */
     struct params *params;
     struct program *prog;
-    float *host; /* [batch, h, w, c] */
+    float *host;                 /* [batch, h, w, c] */
+    struct published *published; /* in place of graph, params, prog */
 };
 
 /* ---- the portable weight formula --------------------------------------------------------------------------------- */
@@ -135,6 +137,7 @@ err_t extractor_identity(const char *name, int h, int w, int c, char sha[SHA256_
     sha256_init(&s);
     int n = snprintf(shape, sizeof shape, "%dx%dx%d\n", h, w, c);
     sha256_add(&s, shape, (size_t)n);
+    if (published_exists(name)) return published_identity(name, h, w, c, sha);
     if (!strcmp(name, "pixel")) {
         static const char text[] = "pixel@1: x = u8 / 127.5 - 1, [h, w, c] flattened";
         sha256_add(&s, text, sizeof text - 1);
@@ -150,7 +153,8 @@ err_t extractor_identity(const char *name, int h, int w, int c, char sha[SHA256_
             cin = layer_out[i];
         }
     } else {
-        return fail(ERR_USAGE, "no feature extractor named '%s' (there are pixel, random)", name);
+        return fail(ERR_USAGE, "no feature extractor named '%s' (there are pixel, random, inception, dinov2-vitl14)",
+                    name);
     }
     sha256_end(&s, digest);
     sha256_hex(digest, sha);
@@ -169,7 +173,8 @@ err_t extractor_new(struct extractor **out, const char *name, int h, int w, int 
     *x = (struct extractor){.h = h, .w = w, .c = c, .batch = batch, .k = k, .dev = dev};
     TRYD(extractor_identity(name, h, w, c, x->sha));
     bool random = !strcmp(name, "random");
-    x->dim = random ? random_dim(h, w) : h * w * c;
+    if (published_exists(name)) TRYD(published_new(&x->published, name, h, w, c, k, dev));
+    x->dim = x->published ? published_dim(x->published) : random ? random_dim(h, w) : h * w * c;
     if (x->dim > DIM_MAX)
         TRYD(fail(ERR_USAGE,
                   "extractor %s gives %d features for %dx%dx%d images, more than %d: too many for a covariance", name,
@@ -191,6 +196,7 @@ done:
 void extractor_free(struct extractor *x)
 {
     if (!x) return;
+    published_free(x->published);
     if (x->prog) program_free(x->prog);
     if (x->params) params_free(x->params);
     if (x->graph) graph_free(x->graph);
@@ -203,6 +209,11 @@ int extractor_dim(const struct extractor *x)
     return x->dim;
 }
 
+const char *extractor_resize(const char *name)
+{
+    return published_exists(name) ? published_resize(name) : "none";
+}
+
 const char *extractor_sha(const struct extractor *x)
 {
     return x->sha;
@@ -212,6 +223,10 @@ err_t extractor_run(struct extractor *x, const uint8_t *px, int n, float *out)
 {
     assert(n >= 1 && n <= x->batch);
     size_t count = (size_t)n * (size_t)(x->h * x->w * x->c);
+    if (x->published) {
+        published_run(x->published, px, n, out);
+        return ERR_OK;
+    }
     float *to = x->graph ? x->host : out;
     for (size_t i = 0; i < count; i++) to[i] = (float)(px[i] / 127.5 - 1);
     if (!x->graph) return ERR_OK;

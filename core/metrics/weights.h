@@ -12,6 +12,8 @@ err_t weights_find(const char *name, char **path) MUST_USE;
 char *weights_dir(void); /* mem_free; the directory may be absent */
 err_t weights_open(struct weights **w, const char *path) MUST_USE;
 void weights_close(struct weights *w);
+/* Hash of a weights file; remembered as long as the file's size, time and inode stay, because evaluators ask for it again and again. */
+err_t weights_file_sha(const char *path, char sha[SHA256_TEXT]) MUST_USE;
 const char *weights_sha(const struct weights *w); /* of the file */
 const char *weights_path(const struct weights *w);
 /* The shape of a tensor; its number of dimensions, or -1: no such tensor. */

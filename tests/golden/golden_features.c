@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/metrics/pil.h"
+#include "core/metrics/published.h"
 #include "core/nets/features.h"
 #include "tests/golden/golden.h"
 
@@ -176,7 +176,10 @@ static void inception_images(struct part *p, const struct formula *w, struct fea
     const char *text = st_meta(p->f->st, "f32_vs_f64");
     if (text) num_parse(text, &noise), noise = noise_floor(noise);
     float *x = mem_array(images * per, sizeof *x);
-    for (size_t i = 0; i < images * per; i++) x[i] = (float)u8[i] / 255.0f;
+    uint8_t *px = mem_array(images * per, 1);
+    for (size_t i = 0; i < images * per; i++) px[i] = (uint8_t)u8[i];
+    inception_pixels(px, (int)(images * per / 3), 1, 3, x);
+    mem_free(px);
     p->f->g->k->upload(p->f->g->dev, program_input(net->prog, "x"), x, images * per * sizeof *x);
     mem_free(x);
     program_forward(net->prog, net->weights, &(struct run_ctx){0});
@@ -264,14 +267,6 @@ static bool picture_open(struct picture *q, struct part *p, const json_t *shape,
     return q->px != NULL;
 }
 
-/* Channel c, row y, column x of a normalised image from [224, 224, 3] values in [0, 1]: as torchvision computes it, in float. */
-static void normalise(const float *hwc, float *chw)
-{
-    static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
-    for (int i = 0; i < SIDE * SIDE; i++)
-        for (int c = 0; c < 3; c++) chw[c * SIDE * SIDE + i] = (hwc[i * 3 + c] - mean[c]) / std[c];
-}
-
 static void compare_every8(struct part *p, const float *chw, const char *what)
 {
     enum { FEW = SIDE / 8 };
@@ -312,22 +307,17 @@ static void check_picture(struct part *p, const struct picture *q, int i, float 
     char what[80];
     size_t count = (size_t)SIDE * SIDE * 3;
     uint8_t *px = mem_array(count, 1);
-    float *x = mem_array(count, sizeof *x), *raw = mem_array((size_t)q->h * (size_t)q->w * 3, sizeof *raw);
-    for (int j = 0; j < q->h * q->w * 3; j++) raw[j] = q->px[j];
-    pil_bicubic_f32(raw, q->h, q->w, 3, x, SIDE, SIDE);
-    for (size_t j = 0; j < count; j++) x[j] = fminf(fmaxf(x[j], 0), 255) / 255.0f;
-    normalise(x, chw);
+    float *x = mem_array(count, sizeof *x);
+    dinov2_preprocess(q->px, q->h, q->w, 3, true, chw, NULL);
     snprintf(what, sizeof what, "out/image%d_clean_resize_normalised_chw_stride8", i);
     compare_every8(p, chw, what);
-    pil_bicubic_u8(q->px, q->h, q->w, 3, px, SIDE, SIDE);
+    dinov2_preprocess(q->px, q->h, q->w, 3, false, chw, x);
+    for (size_t j = 0; j < count; j++) px[j] = (uint8_t)lrintf(x[j] * 255);
     compare_bytes(p, px, i);
-    for (size_t j = 0; j < count; j++) x[j] = (float)px[j] / 255.0f;
-    normalise(x, chw);
     snprintf(what, sizeof what, "out/image%d_normalised_chw_stride8", i);
     compare_every8(p, chw, what);
     mem_free(px);
     mem_free(x);
-    mem_free(raw);
 }
 
 static void compare_positions(struct part *p, const struct formula *w, const struct dinov2_config *c, const char *model)
