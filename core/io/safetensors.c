@@ -14,9 +14,10 @@
 static const struct {
     const char *name;
     size_t size;
-} dtypes[] = {[ST_F32] = {"F32", 4}, [ST_F64] = {"F64", 8},  [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2},
-              [ST_I64] = {"I64", 8}, [ST_I32] = {"I32", 4},  [ST_I16] = {"I16", 2}, [ST_I8] = {"I8", 1},
-              [ST_U8] = {"U8", 1},   [ST_BOOL] = {"BOOL", 1}};
+} dtypes[] = {[ST_F32] = {"F32", 4}, [ST_F64] = {"F64", 8},   [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2},
+              [ST_I64] = {"I64", 8}, [ST_I32] = {"I32", 4},   [ST_I16] = {"I16", 2}, [ST_I8] = {"I8", 1},
+              [ST_U8] = {"U8", 1},   [ST_BOOL] = {"BOOL", 1}, [ST_U16] = {"U16", 2}, [ST_U32] = {"U32", 4},
+              [ST_U64] = {"U64", 8}};
 
 enum { HEADER_MAX = 100 << 20 }; /* as the reference implementation */
 
@@ -203,17 +204,25 @@ static double half_value(uint16_t h)
     return h & 0x8000 ? -v : v;
 }
 
-/* i-th value; data may be unaligned. */
-static double value_at(const struct st_tensor *t, size_t i)
+size_t st_dtype_size(enum st_dtype d)
 {
-    const char *p = (const char *)t->data + i * dtypes[t->dtype].size;
+    return dtypes[d].size;
+}
+
+const char *st_dtype_name(enum st_dtype d)
+{
+    return dtypes[d].name;
+}
+
+double st_value(enum st_dtype d, const void *p)
+{
 #define AS(type, expr)                                                                                                 \
     {                                                                                                                  \
         type x;                                                                                                        \
         memcpy(&x, p, sizeof x);                                                                                       \
         return expr;                                                                                                   \
     }
-    switch (t->dtype) {
+    switch (d) {
     case ST_F32: AS(float, x)
     case ST_F64: AS(double, x)
     case ST_F16: AS(uint16_t, half_value(x))
@@ -231,9 +240,17 @@ static double value_at(const struct st_tensor *t, size_t i)
     case ST_I8: AS(int8_t, x)
     case ST_U8:
     case ST_BOOL: AS(uint8_t, x)
+    case ST_U16: AS(uint16_t, x)
+    case ST_U32: AS(uint32_t, x)
+    case ST_U64: AS(uint64_t, (double)x)
     }
 #undef AS
     return 0;
+}
+
+static double value_at(const struct st_tensor *t, size_t i)
+{
+    return st_value(t->dtype, (const char *)t->data + i * dtypes[t->dtype].size);
 }
 
 static err_t count_check(const struct st_tensor *t, size_t count)

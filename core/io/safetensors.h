@@ -6,7 +6,24 @@
 
 #include "core/base.h"
 
-enum st_dtype { ST_F32, ST_F64, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL };
+enum st_dtype {
+    ST_F32,
+    ST_F64,
+    ST_F16,
+    ST_BF16,
+    ST_I64,
+    ST_I32,
+    ST_I16,
+    ST_I8,
+    ST_U8,
+    ST_BOOL,
+    ST_U16,
+    ST_U32,
+    ST_U64
+};
+size_t st_dtype_size(enum st_dtype d);
+const char *st_dtype_name(enum st_dtype d);          /* "F32" ... */
+double st_value(enum st_dtype d, const void *value); /* one value, which may be unaligned */
 struct st_tensor {
     const char *name;
     enum st_dtype dtype;

@@ -20,7 +20,7 @@ out=$(cat "$TMP/out")
 if [ $rc -eq 0 ]; then ok "every disturbed comparison fails"; else not_ok "every disturbed comparison fails" "$out"; fi
 for kind in output loss gradient 'gradient of x' 'noise level' 'teacher evaluated' parameter moment 'clean gradient' schedule \
     average decay profile coefficient reconstruction sample pixel feature statistic distance count name weight bytes \
-    preprocessing positions resized 'kernel distance' precision; do
+    preprocessing positions resized 'kernel distance' precision checkpoint; do
     has "a disturbed $kind is noticed" "caught  $kind  "
 done
 

@@ -104,6 +104,7 @@ void check_frechet(struct gfile *f);
 void check_kd_prdc(struct gfile *f);
 void check_inception(struct gfile *f);
 void check_dinov2(struct gfile *f);
+void check_checkpoints(struct golden *g, const char *dir, const char *shown); /* by its expect.json */
 void check_flops(struct golden *g, const char *path, const char *name);
 
 double portable_u(const char *name, uint32_t i); /* in [-0.5, 0.5): the README's formula, written here a second time */
