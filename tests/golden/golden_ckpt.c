@@ -23,9 +23,8 @@ static void equal_tensor(struct part *p, const struct tensor *t, const struct st
     tensor_read_raw(t, raw);
     if (t->bytes && memcmp(raw, want->data, t->bytes)) part_fail(p, "%s: not the reference's bits", want->name);
     if (tensor_read_f64(t, got, n) || st_read_f64(want, ref, n)) part_fail(p, "%s", err_text());
-    for (size_t i = 0; i < n; i++) { /* the bits were compared above; here an infinity must not differ from itself */
-        if (!isfinite(ref[i])) ref[i] = isnan(ref[i]) ? 1e307 : copysign(1e308, ref[i]);
-        if (!isfinite(got[i])) got[i] = isnan(got[i]) ? 1e307 : copysign(1e308, got[i]);
+    for (size_t i = 0; i < n; i++) { /* their bits were compared above; here they only have to equal themselves */
+        if (!(fabs(ref[i]) < 0x1p52) && !(fabs(got[i]) < 0x1p52)) ref[i] = got[i] = 0;
     }
     part_equal(p, "checkpoint", want->name, got, ref, n);
     mem_free(raw);
