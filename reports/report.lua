@@ -591,7 +591,9 @@ function Sweep:explain(t)
         text[#text + 1] = "A value across a metric's columns belongs to no number of steps, or to the one that its row names."
     end
     if #(t.groups[3] or {}) > 0 then
-        text[#text + 1] = "Controls, by the same metrics: one half of the real images against the other, and a Gaussian with the moments of the data."
+        local fresh = t.groups[3][1][1]:find "afresh"
+        text[#text + 1] = ("Controls, by the same metrics: %s, and a Gaussian with the moments of the data."):format(fresh
+            and "points drawn afresh from what the data were drawn from" or "one half of the real images against the other")
     end
     if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
     if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end

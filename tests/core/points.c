@@ -53,13 +53,17 @@ static void modes(void **state)
     enum { N = 8000 };
     double *x = mem_array(2 * N, sizeof *x);
     int count[8] = {0};
+    double spread[8] = {0};
     points_draw(points_find("gauss8"), 3, N, x);
     for (int i = 0; i < N; i++) {
         int k = (int)lround(atan2(x[2 * i + 1], x[2 * i]) / (pi / 4) + 8) % 8;
+        double off = hypot(x[2 * i] - 1.4 * cos(k * pi / 4), x[2 * i + 1] - 1.4 * sin(k * pi / 4));
         count[k]++;
-        assert_true(hypot(x[2 * i] - 1.4 * cos(k * pi / 4), x[2 * i + 1] - 1.4 * sin(k * pi / 4)) < 0.6);
+        spread[k] += off * off;
+        assert_true(off < 0.6);
     }
     for (int k = 0; k < 8; k++) assert_true(abs(count[k] - N / 8) < 5 * 30);
+    for (int k = 0; k < 8; k++) assert_near(spread[k] / count[k], 0.02, 0.004); /* the noise does not know the place */
     mem_free(x);
 }
 
