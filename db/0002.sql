@@ -129,6 +129,8 @@ ALTER TABLE run ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0 CHECK (hidden IN (0
 ALTER TABLE run ADD COLUMN device_bytes INTEGER; -- most that a process of it held on its device
 UPDATE run SET flops_above = 0 WHERE parent IS NULL;
 
+-- a cell that is gone from a script is looked for at its ordinal
+CREATE INDEX trial_by_ordinal ON trial(sweep, ordinal);
 CREATE INDEX eval_by_metric ON eval(metric, nfe, run, value);
 
 DROP VIEW v_run;

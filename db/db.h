@@ -68,6 +68,7 @@ err_t tx_enter(struct ledger *l, bool durable, bool *own) MUST_USE;
 err_t tx_leave(struct ledger *l, bool own, err_t err) MUST_USE;
 
 int64_t now_ms(void);
+err_t key_row(struct ledger *l, const char *name, int64_t *n) MUST_USE; /* of a curve's name, made if new */
 /* Row number of a run by its full id; ERR_NOT_FOUND. */
 err_t run_row(struct ledger *l, const char *id, int64_t *n) MUST_USE;
 /* The same of a run that this token still owns; else ERR_STALE. */

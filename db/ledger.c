@@ -210,7 +210,7 @@ err_t run_row(struct ledger *l, const char *id, int64_t *n)
     return found ? ERR_OK : fail(ERR_NOT_FOUND, "no run %s in ledger %s", id, l->path);
 }
 
-static void run_id(const char *config_hash, int replicate, char id[RUN_ID_TEXT])
+void ledger_run_id(const char *config_hash, int replicate, char id[RUN_ID_TEXT])
 {
     char sha[SHA256_TEXT], *s = mem_printf("%s:%d", config_hash, replicate);
     sha256_text(s, strlen(s), sha);
@@ -241,7 +241,7 @@ static err_t put_run(struct ledger *l, const struct ledger_run_new *r, const cha
 err_t ledger_put_run(struct ledger *l, const struct ledger_run_new *r, char id[RUN_ID_TEXT], bool *created)
 {
     bool own;
-    run_id(r->config_hash, r->replicate, id);
+    ledger_run_id(r->config_hash, r->replicate, id);
     TRY(tx_enter(l, true, &own));
     return tx_leave(l, own, put_run(l, r, id, created));
 }

@@ -72,7 +72,22 @@ struct ledger_run_new {
     double flops_nominal, flops_predicted, units_paper;
     int64_t iters;
 };
+void ledger_run_id(const char *config_hash, int replicate, char id[RUN_ID_TEXT]);
 err_t ledger_put_run(struct ledger *l, const struct ledger_run_new *r, char id[RUN_ID_TEXT], bool *created) MUST_USE;
+
+/* A run that was made elsewhere, as it ended: kind "imported", status done, the last value of each of its curves. The
+ * configuration must be there. The same (configuration, replicate) again: nothing happens, *created false. */
+struct ledger_import {
+    const char *config_hash;
+    int replicate;
+    uint64_t seed;
+    int64_t step, iters, started_ms; /* started_ms 0: unknown */
+    double flops_executed, seconds;
+    const char *const *keys;
+    const double *values; /* NaN and infinities are stored as such */
+    int nvalues;
+};
+err_t ledger_import_run(struct ledger *l, const struct ledger_import *r, char id[RUN_ID_TEXT], bool *created) MUST_USE;
 
 struct ledger_trial {
     int64_t sweep;

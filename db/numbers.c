@@ -16,16 +16,21 @@ struct key_cache {
     size_t used;
 };
 
-static err_t key_row(struct ledger *l, struct key_cache *c, const char *name, int64_t *n)
+err_t key_row(struct ledger *l, const char *name, int64_t *n)
 {
     bool found;
+    TRY(db_int(l, n, &found, "SELECT n FROM key WHERE name = ?", "s", name));
+    return found ? ERR_OK : db_int(l, n, &found, "INSERT INTO key(name) VALUES(?) RETURNING n", "s", name);
+}
+
+static err_t key_cached(struct ledger *l, struct key_cache *c, const char *name, int64_t *n)
+{
     for (size_t i = 0; i < c->used; i++)
         if (c->seen[i].name == name || !strcmp(c->seen[i].name, name)) {
             *n = c->seen[i].n;
             return ERR_OK;
         }
-    TRY(db_int(l, n, &found, "SELECT n FROM key WHERE name = ?", "s", name));
-    if (!found) TRY(db_int(l, n, &found, "INSERT INTO key(name) VALUES(?) RETURNING n", "s", name));
+    TRY(key_row(l, name, n));
     if (c->used < ARRAY_LEN(c->seen)) {
         c->seen[c->used].name = name;
         c->seen[c->used++].n = *n;
@@ -44,7 +49,7 @@ static err_t put_points(struct ledger *l, const char *id, int64_t token, const s
     TRY(db_int(l, &segment, &found, "SELECT max(segment) FROM segment WHERE run = ?", "i", run));
     if (!found) return fail(ERR_FAILED, "metrics of run %s before ledger_segment", id);
     int64_t *key = mem_array((size_t)n, sizeof *key);
-    for (int i = 0; i < n; i++) TRYD(key_row(l, &keys, p[i].key, &key[i]));
+    for (int i = 0; i < n; i++) TRYD(key_cached(l, &keys, p[i].key, &key[i]));
     /* bound by hand: this loop is what logging costs */
     TRYD(db_stmt(l,
                  "INSERT INTO point(run, key, step, segment, value, special) VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE "

@@ -48,12 +48,3 @@ err_t lab_data(struct lab *b, const char *name, struct dataset **d)
     b->data[b->ndata++] = *d;
     return ERR_OK;
 }
-
-void run_id_of(const char *config_hash, int replicate, char id[RUN_ID_TEXT])
-{
-    char text[SHA256_TEXT + 16], hex[SHA256_TEXT];
-    int n = snprintf(text, sizeof text, "%s:%d", config_hash, replicate);
-    sha256_text(text, (size_t)n, hex);
-    memcpy(id, hex, RUN_ID_TEXT - 1);
-    id[RUN_ID_TEXT - 1] = 0;
-}

@@ -17,7 +17,5 @@ void lab_init(struct lab *b, struct ledger *ledger);
 void lab_done(struct lab *b);                                                 /* closes the ledger too */
 err_t lab_data(struct lab *b, const char *name, struct dataset **d) MUST_USE; /* opened once, owned by the lab */
 
-/* The id of replicate k of a configuration, as the ledger makes it. */
-void run_id_of(const char *config_hash, int replicate, char id[RUN_ID_TEXT]);
 
 #endif

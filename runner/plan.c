@@ -33,7 +33,7 @@ static err_t add_job(struct plan *p, int cell, int k, int depth, int *index)
     const struct script_cell *c = script_cell_at(p->script, cell);
     struct job j = {.cell = cell, .replicate = k, .parent = -1, .iters = c->spec.iters};
     if (depth > 64) return fail(ERR_USAGE, "%s, cell %s: a chain of more than 64 prerequisites", c->sweep, c->cell);
-    run_id_of(c->hash, k, j.id);
+    ledger_run_id(c->hash, k, j.id);
     *index = find_job(p, j.id);
     if (*index >= 0) return ERR_OK;
     if (c->parent >= 0) {
@@ -230,7 +230,7 @@ static err_t put_sweep(struct plan *p, int i, const char *script_sha, const char
         const struct script_cell *c = script_cell_at(p->script, cell);
         for (int k = 1; k <= c->replicates; k++) {
             char run[RUN_ID_TEXT];
-            run_id_of(c->hash, k, run);
+            ledger_run_id(c->hash, k, run);
             struct ledger_trial t = {
                 .sweep = id, .ordinal = count++, .cell = c->cell, .factors = c->factors, .replicate = k, .run_id = run};
             TRY(ledger_put_trial(l, &t));

@@ -69,7 +69,7 @@ static err_t cell_row(struct plan *p, int cell, struct row *r)
     r->own = cost.flops_executed;
     for (int k = 1; k <= c->replicates; k++) {
         char id[RUN_ID_TEXT];
-        run_id_of(c->hash, k, id);
+        ledger_run_id(c->hash, k, id);
         for (int i = 0; i < p->njobs; i++) {
             const struct job *j = &p->jobs[i];
             if (strcmp(j->id, id)) continue;

@@ -258,7 +258,7 @@ static err_t find_init(struct worker *w, char **path)
     char id[RUN_ID_TEXT];
     int64_t at;
     const struct script_cell *up = script_cell_at(w->script, w->cell->parent);
-    run_id_of(up->hash, w->row.replicate, id);
+    ledger_run_id(up->hash, w->row.replicate, id);
     char *dir = ledger_run_dir(w->lab.ledger, id), *ckpt = mem_printf("%s/ckpt", dir);
     err_t err = train_find_checkpoint(ckpt, up->spec.iters, path, &at);
     mem_free(ckpt);
