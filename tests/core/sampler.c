@@ -197,7 +197,20 @@ static void refusals(void **state)
     (void)state;
     struct sampler_config c;
     sampler_defaults(&c, "magic", 1);
-    refuse(&c, "no sampler named 'magic'");
+    refuse(&c, "no sampler named 'magic' (there are ect, heun, euler");
+    sampler_defaults(&c, "dpmp-2m", 1);
+    refuse(&c, "did you mean 'dpmpp-2m'?");
+    sampler_defaults(&c, "ancestral-vp", 20);
+    refuse(&c, "more than 20");
+    sampler_defaults(&c, "ancestral-vp", 30);
+    c.beta_min = 0;
+    refuse(&c, "beta_min");
+    sampler_defaults(&c, "heun", 5);
+    c.alpha = 0;
+    refuse(&c, "alpha");
+    sampler_defaults(&c, "ancestral-ve", 5);
+    c.sigma_min = 100;
+    refuse(&c, "sigma_min");
     sampler_defaults(&c, "heun", 4);
     refuse(&c, "odd");
     sampler_defaults(&c, "ect", 0);
@@ -213,6 +226,89 @@ static void refusals(void **state)
     sampler_defaults(&c, "ect", 1);
     c.label_dim = 3;
     refuse(&c, "labels");
+}
+
+/* Settings reach the sampler that uses them, and change no other's identity. */
+static void settings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+        unsigned uses;
+    } other[] = {{"eval.sigma_min", "0.01", USES_SIGMA_MIN},
+                 {"eval.sigma_max", "60", USES_SIGMA_MAX},
+                 {"eval.rho", "5", USES_RHO},
+                 {"eval.mid_t", "0.5,0.4", USES_MID_T},
+                 {"eval.churn", "3", USES_CHURN},
+                 {"eval.churn.min", "0.1", USES_CHURN},
+                 {"eval.churn.max", "50", USES_CHURN},
+                 {"eval.churn.noise", "1.003", USES_CHURN},
+                 {"eval.alpha", "0.5", USES_ALPHA},
+                 {"eval.beta_min", "0.2", USES_BETA},
+                 {"eval.beta_max", "10", USES_BETA}};
+    const struct spec_field *f = spec_find("eval.sampler");
+    struct text names = {0};
+    for (int i = 0; sampler_at(i); i++) {
+        const struct sampler_info *info = sampler_at(i);
+        int nfe = !strcmp(info->name, "ect") ? 2 : 25;
+        text_addf(&names, "%s%s", i ? "|" : "", info->name);
+        for (size_t j = 0; j < ARRAY_LEN(other); j++) {
+            bool of_churn = !strncmp(other[j].key, "eval.churn.", 11);
+            struct spec e;
+            struct sampler_config c, d;
+            struct text before = {0}, after = {0};
+            spec_defaults(&e);
+            assert_ok(spec_set(&e, "eval.sampler", info->name));
+            assert_ok(sampler_from_spec(&c, &e, nfe));
+            if (!of_churn) { /* nothing set: the published values */
+                sampler_defaults(&d, info->name, nfe);
+                assert_memory_equal(&c, &d, sizeof c);
+            } else { /* parts of churn matter where there is churn */
+                assert_ok(spec_set(&e, other[j].key, other[j].value));
+                assert_ok(sampler_from_spec(&d, &e, nfe));
+                assert_memory_equal(&c, &d, sizeof c);
+                spec_defaults(&e);
+                assert_ok(spec_set(&e, "eval.sampler", info->name));
+                assert_ok(spec_set(&e, "eval.churn", "2"));
+                assert_ok(sampler_from_spec(&c, &e, nfe));
+            }
+            sampler_identity(&c, &before);
+            assert_ok(spec_set(&e, other[j].key, other[j].value));
+            assert_ok(sampler_from_spec(&c, &e, nfe));
+            sampler_identity(&c, &after);
+            bool same = !strcmp(text_str(&before), text_str(&after));
+            if (same == ((info->uses & other[j].uses) != 0))
+                fail_msg("%s of %s: %s", other[j].key, info->name, after.s);
+            text_done(&before);
+            text_done(&after);
+        }
+    }
+    assert_string_equal(text_str(&names), f->range);
+    text_done(&names);
+}
+
+/* Numbers in ledgers carry these texts: they change on purpose only. */
+static void identities(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text;
+        int nfe;
+    } known[] = {
+        {"ect", "sampler=ect\nnfe=2\nt=80,0.821\n", 2},
+        {"heun", "sampler=heun\nnfe=3\nt=80,0.002000000000000003,0.002000000000000003\n", 3},
+        {"euler", "sampler=euler\nnfe=2\nt=80,0.002000000000000003\n", 2},
+        {"dpmpp-2m", "sampler=dpmpp-2m\nnfe=2\nt=80,0.002000000000000003\n", 2},
+        {"flow-euler", "sampler=flow-euler\nnfe=4\nt=1,0.75,0.5,0.25\n", 4},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        struct sampler_config c;
+        struct text t = {0};
+        sampler_defaults(&c, known[i].name, known[i].nfe);
+        sampler_identity(&c, &t);
+        assert_string_equal(text_str(&t), known[i].text);
+        text_done(&t);
+    }
 }
 
 /* The grid's ends give way to what the network was made for. */
@@ -233,6 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(consistency), cmocka_unit_test(solvers_converge),
                                        cmocka_unit_test(churn),       cmocka_unit_test(batches),
-                                       cmocka_unit_test(refusals),    cmocka_unit_test(clamped)};
+                                       cmocka_unit_test(refusals),    cmocka_unit_test(clamped),
+                                       cmocka_unit_test(settings),    cmocka_unit_test(identities)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
