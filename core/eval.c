@@ -1,24 +1,14 @@
-/* Evaluation: one pass of sampling, quantised once, is shown to every feature space that was asked for. Reference
- * statistics are of the whole data set and are made once per space. */
+/* Evaluation: one pass of sampling, quantised once, is shown to every feature space that was asked for; each space looks once, however many
+ * metrics are in it. */
 #include "core/eval.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "core/eval_points.h"
-#include "core/metrics/features.h"
-#include "core/metrics/frechet.h"
+#include "core/eval_space.h"
 #include "core/rng.h"
 #include "kernels/linalg.h"
-
-enum { SPACES = 8 };
-
-struct space { /* one extractor with the reference's moments in it */
-    char name[24];
-    struct extractor *x;
-    struct moments ref;
-    float *feat; /* [batch, dim] */
-};
 
 struct eval {
     struct graph *g;
@@ -28,8 +18,7 @@ struct eval {
     int batch, per;
     double forward_flops;    /* of one sample */
     struct program *prog[2]; /* plain, shifted; made when first needed */
-    struct space spaces[SPACES];
-    int nspaces;
+    struct spaces *spaces;
     double *x;       /* [batch, per] */
     uint8_t *px;     /* [batch, per] */
     float *labels;   /* [batch, nclasses] */
@@ -38,12 +27,6 @@ struct eval {
 };
 
 /* ---- identity ---------------------------------------------------------------------------------------------------- */
-
-/* "fd_pixel" -> "pixel", or NULL. */
-static const char *space_of(const char *metric)
-{
-    return strncmp(metric, "fd_", 3) ? NULL : metric + 3;
-}
 
 /* Everything but the metric and its extractor: what requests of one sampling pass must share. */
 static void add_pass(struct text *t, const struct eval_request *q, const struct dataset *ref)
@@ -60,7 +43,7 @@ static void add_pass(struct text *t, const struct eval_request *q, const struct 
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT])
 {
     char extractor[SHA256_TEXT] = "unknown";
-    const char *space = space_of(q->metric);
+    struct metric m;
     size_t from = canon->len;
     if (points_metric_exists(q->metric)) {
         points_metric_identity(q->metric, canon);
@@ -68,9 +51,9 @@ void eval_identity(const struct eval_request *q, const struct dataset *ref, stru
         sha256_text(canon->s + from, canon->len - from, sha);
         return;
     }
-    if (!space || extractor_identity(space, ref->h, ref->w, ref->c, extractor)) strcpy(extractor, "unknown");
-    text_addf(canon, "metric=%s\nextractor.sha=%s\nresize=none\ncovariance=n-1\nuint8=trunc(x*127.5+128)\n", q->metric,
-              extractor);
+    if (metric_parse(q->metric, &m) || extractor_identity(m.space, ref->h, ref->w, ref->c, extractor))
+        text_addf(canon, "metric=%s\nextractor.sha=unknown\n", q->metric);
+    else metric_identity(&m, extractor, canon);
     add_pass(canon, q, ref);
     sha256_text(canon->s + from, canon->len - from, sha);
 }
@@ -85,6 +68,19 @@ err_t eval_metric_fits(const char *metric, const struct dataset *ref)
     return fail(ERR_USAGE, "metric %s is of images, and data set %s holds points: energy, sw2", metric, ref->name);
 }
 
+err_t eval_metric_check(const char *metric, const struct dataset *ref, char out[32])
+{
+    struct metric m;
+    char sha[SHA256_TEXT];
+    snprintf(out, 32, "%s", metric);
+    if (points_metric_exists(metric)) return eval_metric_fits(metric, ref);
+    TRY(metric_parse(metric, &m));
+    TRY(eval_metric_fits(metric, ref));
+    snprintf(out, 32, "%s", m.name);
+    err_t err = extractor_identity(m.space, ref->h, ref->w, ref->c, sha);
+    return err ? fail_in(err, "metric %s", m.name) : ERR_OK;
+}
+
 /* ---- parts ------------------------------------------------------------------------------------------------------- */
 
 err_t eval_new(struct eval **out, struct graph *g, const struct dataset *ref, const struct kernels *k, struct kdev *dev)
@@ -96,6 +92,7 @@ err_t eval_new(struct eval **out, struct graph *g, const struct dataset *ref, co
     *e = (struct eval){
         .g = g, .ref = ref, .k = k, .dev = dev, .per = ref->h * ref->w * ref->c, .forward_flops = flops_total(&f)};
     e->batch = e->per <= 1024 ? 256 : 64; /* speed only */
+    e->spaces = spaces_new(ref, e->batch, k, dev);
     size_t count = (size_t)e->batch * (size_t)e->per;
     e->x = mem_array(count, sizeof *e->x);
     e->px = mem_array(count, sizeof *e->px);
@@ -110,18 +107,10 @@ err_t eval_new(struct eval **out, struct graph *g, const struct dataset *ref, co
     return ERR_OK;
 }
 
-static void space_done(struct space *s)
-{
-    extractor_free(s->x);
-    moments_done(&s->ref);
-    mem_free(s->feat);
-    *s = (struct space){0};
-}
-
 void eval_free(struct eval *e)
 {
     if (!e) return;
-    for (int i = 0; i < e->nspaces; i++) space_done(&e->spaces[i]);
+    spaces_free(e->spaces);
     for (int i = 0; i < 2; i++)
         if (e->prog[i]) program_free(e->prog[i]);
     if (e->dev_x) e->k->free(e->dev, e->dev_x);
@@ -137,54 +126,6 @@ static err_t program_get(struct eval *e, bool shifted, struct program **p)
     struct program_opts o = {.batch = e->batch, .eval_form = shifted, .only = "D"};
     if (!e->prog[shifted]) TRY(program_new(&e->prog[shifted], e->g, e->k, e->dev, &o));
     *p = e->prog[shifted];
-    return ERR_OK;
-}
-
-/* Adds n <= batch images to moments of a space. */
-static err_t space_add(struct space *s, struct moments *m, const uint8_t *px, int n)
-{
-    TRY(extractor_run(s->x, px, n, s->feat));
-    moments_add(m, s->feat, n);
-    return ERR_OK;
-}
-
-/* The images idx[0..n) of the data set, or its first n. */
-static err_t space_add_data(struct eval *e, struct space *s, struct moments *m, const uint32_t *idx, int n)
-{
-    size_t per = (size_t)e->per;
-    for (int at = 0; at < n; at += e->batch) {
-        int take = n - at < e->batch ? n - at : e->batch;
-        for (int i = 0; i < take; i++)
-            memcpy(e->px + (size_t)i * per, e->ref->pixels + (idx ? idx[at + i] : (size_t)(at + i)) * per, per);
-        TRY(space_add(s, m, e->px, take));
-    }
-    return ERR_OK;
-}
-
-static err_t space_get(struct eval *e, const char *metric, struct space **out)
-{
-    const char *name = space_of(metric);
-    TRY(eval_metric_fits(metric, e->ref));
-    if (!name) return fail(ERR_USAGE, "no metric named '%s' (there are fd_pixel, fd_random)", metric);
-    for (int i = 0; i < e->nspaces; i++)
-        if (!strcmp(e->spaces[i].name, name)) {
-            *out = &e->spaces[i];
-            return ERR_OK;
-        }
-    if (e->nspaces == SPACES) return fail(ERR_FAILED, "more than %d feature spaces in one evaluation", SPACES);
-    struct space *s = &e->spaces[e->nspaces];
-    err_t err = extractor_new(&s->x, name, e->ref->h, e->ref->w, e->ref->c, e->batch, e->k, e->dev);
-    if (err) return fail_in(err, "metric %s", metric);
-    snprintf(s->name, sizeof s->name, "%s", name);
-    s->feat = mem_array((size_t)e->batch * (size_t)extractor_dim(s->x), sizeof *s->feat);
-    err = moments_init(&s->ref, extractor_dim(s->x));
-    if (!err) err = space_add_data(e, s, &s->ref, NULL, e->ref->n);
-    if (err) {
-        space_done(s);
-        return err;
-    }
-    e->nspaces++;
-    *out = s;
     return ERR_OK;
 }
 
@@ -233,10 +174,17 @@ done:
 
 /* ---- metrics ----------------------------------------------------------------------------------------------------- */
 
-/* The sampling pass: n spaces, their moments m, a time for each. */
-static err_t eval_pass(struct eval *e, struct params *w, const struct eval_request *q, struct space **spaces,
-                       struct moments *m, int n, struct eval_value *out,
-                       void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx)
+/* What one space sees of a pass. */
+struct look {
+    struct space *space;
+    struct feature_set set;
+    int metrics; /* requests that share it */
+};
+
+/* The sampling pass, shown to n looks. seconds: of sampling; of each look's own work in own[]. */
+static err_t eval_pass(struct eval *e, struct params *w, const struct eval_request *q, struct look *looks, int n,
+                       int *nfe, double *seconds, double *own, void (*progress)(void *ctx, int64_t done, int64_t total),
+                       void *ctx)
 {
     struct sampler *s = NULL;
     err_t err = ERR_OK;
@@ -248,13 +196,13 @@ static err_t eval_pass(struct eval *e, struct params *w, const struct eval_reque
         for (int i = 0; i < take; i++) index[i] = (uint32_t)(at + i);
         TRYD(sample_chunk(e, s, w, q, q->seed, index, take, e->x));
         quantize(e, take);
-        double shared = (double)(host.mono_ns() - start) * 1e-9 / n;
+        *seconds += (double)(host.mono_ns() - start) * 1e-9;
         for (int i = 0; i < n; i++) {
             start = host.mono_ns();
-            TRYD(space_add(spaces[i], &m[i], e->px, take));
-            out[i].seconds += shared + (double)(host.mono_ns() - start) * 1e-9;
-            out[i].nfe = (int)sampler_nfe(s);
+            TRYD(space_add(looks[i].space, &looks[i].set, e->px, take));
+            own[i] += (double)(host.mono_ns() - start) * 1e-9;
         }
+        *nfe = (int)sampler_nfe(s);
         if (progress) progress(ctx, at + take, q->samples);
     }
 done:
@@ -321,45 +269,62 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
         return points_run(e, w, q, n, out, progress, ctx);
     }
     err_t err = ERR_OK;
-    struct space **spaces = mem_array((size_t)n, sizeof *spaces);
-    struct moments *m = mem_array((size_t)n, sizeof *m);
+    struct metric *m = mem_array((size_t)n, sizeof *m);
+    struct look *looks = mem_array((size_t)n, sizeof *looks);
+    int *of = mem_array((size_t)n, sizeof *of), count = 0, nfe = 0; /* of: request -> look */
+    double seconds = 0, *own = mem_array((size_t)n, sizeof *own);
     TRYD(requests_check(e, q, n));
     for (int i = 0; i < n; i++) {
+        struct space *space;
         out[i] = (struct eval_value){0};
-        TRYD(space_get(e, q[i].metric, &spaces[i]));
-        TRYD(moments_init(&m[i], extractor_dim(spaces[i]->x)));
+        TRYD(eval_metric_fits(q[i].metric, e->ref));
+        TRYD(metric_parse(q[i].metric, &m[i]));
+        TRYD(spaces_get(e->spaces, &m[i], &space));
+        for (of[i] = 0; of[i] < count && looks[of[i]].space != space; of[i]++) {}
+        struct look *l = &looks[of[i]];
+        if (of[i] == count) {
+            count++;
+            l->space = space;
+            TRYD(feature_set_init(&l->set, space_dim(space), false));
+        }
+        l->set.keep = l->set.keep || metric_needs_rows(&m[i]);
+        l->metrics++;
     }
-    TRYD(eval_pass(e, w, q, spaces, m, n, out, progress, ctx));
+    TRYD(eval_pass(e, w, q, looks, count, &nfe, &seconds, own, progress, ctx));
     for (int i = 0; i < n; i++) {
+        const struct look *l = &looks[of[i]];
         int64_t start = host.mono_ns();
-        TRYD(frechet_of(&m[i], &spaces[i]->ref, false, &out[i].value));
-        out[i].seconds += (double)(host.mono_ns() - start) * 1e-9;
-        out[i].flops = e->forward_flops * out[i].nfe * (double)q->samples / n;
+        TRYD(metric_of(&m[i], space_reference(l->space), &l->set, &out[i].value));
+        out[i].seconds = seconds / n + own[of[i]] / l->metrics + (double)(host.mono_ns() - start) * 1e-9;
+        out[i].nfe = nfe;
+        out[i].flops = e->forward_flops * nfe * (double)q->samples / n;
     }
 done:
-    for (int i = 0; i < n; i++) moments_done(&m[i]);
+    for (int i = 0; i < count; i++) feature_set_done(&looks[i].set);
     mem_free(m);
-    mem_free(spaces);
+    mem_free(looks);
+    mem_free(of);
+    mem_free(own);
     return err;
 }
 
 /* ---- controls ---------------------------------------------------------------------------------------------------- */
 
-static err_t control_halves(struct eval *e, struct space *s, uint64_t seed, double *out)
+static err_t control_halves(struct eval *e, struct space *s, const struct metric *m, uint64_t seed, double *out)
 {
     err_t err = ERR_OK;
-    struct moments half[2] = {{0}};
+    struct feature_set half[2] = {{.n = 0}};
     int n = e->ref->n / 2;
     uint32_t *idx = mem_array((size_t)e->ref->n, sizeof *idx);
     for (int i = 0; i < e->ref->n; i++) idx[i] = rng_permute(seed, 0, (uint32_t)e->ref->n, (uint32_t)i);
     for (int k = 0; k < 2; k++) {
-        TRYD(moments_init(&half[k], extractor_dim(s->x)));
-        TRYD(space_add_data(e, s, &half[k], idx + (ptrdiff_t)k * n, n));
+        TRYD(feature_set_init(&half[k], space_dim(s), metric_needs_rows(m)));
+        TRYD(space_add_data(s, &half[k], idx + (ptrdiff_t)k * n, n));
     }
-    TRYD(frechet_of(&half[0], &half[1], false, out));
+    TRYD(metric_of(m, &half[1], &half[0], out));
 done:
-    moments_done(&half[0]);
-    moments_done(&half[1]);
+    feature_set_done(&half[0]);
+    feature_set_done(&half[1]);
     mem_free(idx);
     return err;
 }
@@ -368,11 +333,14 @@ done:
 static err_t gaussian_factor(struct eval *e, double *mean, double *a)
 {
     struct space *pixel;
+    struct metric m;
     size_t d = (size_t)e->per;
-    TRY(space_get(e, "fd_pixel", &pixel));
-    memcpy(mean, pixel->ref.mean, d * sizeof *mean);
+    TRY(metric_parse("fd_pixel", &m));
+    TRY(spaces_get(e->spaces, &m, &pixel));
+    const struct moments *of = &space_reference(pixel)->m;
+    memcpy(mean, of->mean, d * sizeof *mean);
     double *w = mem_array(d, sizeof *w);
-    moments_cov(&pixel->ref, false, a);
+    moments_cov(of, false, a);
     err_t err = linalg_eigh(e->per, a, w);
     for (size_t i = 0; i < d && !err; i++)
         for (size_t j = 0; j < d; j++) a[i * d + j] *= sqrt(w[i] > 0 ? w[i] : 0);
@@ -380,15 +348,16 @@ static err_t gaussian_factor(struct eval *e, double *mean, double *a)
     return err;
 }
 
-static err_t control_gaussian(struct eval *e, struct space *s, int64_t samples, uint64_t seed, double *out)
+static err_t control_gaussian(struct eval *e, struct space *s, const struct metric *m, int64_t samples, uint64_t seed,
+                              double *out)
 {
     err_t err = ERR_OK;
     size_t d = (size_t)e->per;
-    struct moments m = {0};
+    struct feature_set set = {.n = 0};
     struct rng r = {.seed = seed, .purpose = RNG_LATENT, .layer = 1}; /* apart from the samplers' latents */
     double *mean = mem_array(d, sizeof *mean), *a = mem_array(d * d, sizeof *a),
            *z = mem_array((size_t)e->batch * d, sizeof *z);
-    TRYD(moments_init(&m, extractor_dim(s->x)));
+    TRYD(feature_set_init(&set, space_dim(s), metric_needs_rows(m)));
     TRYD(gaussian_factor(e, mean, a));
     for (int64_t at = 0; at < samples; at += e->batch) {
         int take = samples - at < e->batch ? (int)(samples - at) : e->batch;
@@ -399,11 +368,11 @@ static err_t control_gaussian(struct eval *e, struct space *s, int64_t samples, 
             }
         linalg_dgemm(false, false, take, e->per, e->per, 1, z, e->per, a, e->per, 1, e->x, e->per);
         quantize(e, take);
-        TRYD(space_add(s, &m, e->px, take));
+        TRYD(space_add(s, &set, e->px, take));
     }
-    TRYD(frechet_of(&m, &s->ref, false, out));
+    TRYD(metric_of(m, space_reference(s), &set, out));
 done:
-    moments_done(&m);
+    feature_set_done(&set);
     mem_free(mean);
     mem_free(a);
     mem_free(z);
@@ -417,8 +386,12 @@ err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, i
     if (e->ref->values)
         return kind == CONTROL_REAL_HALF ? points_control_real(metric, e->ref, samples, seed, out)
                                          : points_control_gaussian(metric, e->ref, samples, seed, out);
-    TRY(space_get(e, metric, &s));
-    return kind == CONTROL_REAL_HALF ? control_halves(e, s, seed, out) : control_gaussian(e, s, samples, seed, out);
+    struct metric m;
+    TRY(eval_metric_fits(metric, e->ref));
+    TRY(metric_parse(metric, &m));
+    TRY(spaces_get(e->spaces, &m, &s));
+    return kind == CONTROL_REAL_HALF ? control_halves(e, s, &m, seed, out)
+                                     : control_gaussian(e, s, &m, samples, seed, out);
 }
 
 void eval_nearest(const struct dataset *d, const double *x, int n, int32_t *index)

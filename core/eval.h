@@ -1,9 +1,8 @@
 /* eval: a number for a set of weights. An evaluation is keyed by (run, step, weights) and an evaluator: everything
  * that could change the number, as canonical text with a hash. Sample i depends on (seed block, i) only.
  *
- * Metrics here: fd_pixel (Frechet distance of pixels x / 127.5 - 1 after uint8 quantisation) and fd_random (in the
- * features of a fixed random convolutional network, metrics/features.h). fid and fd_dinov2 exist only with their
- * real extractors. Of points: energy and sw2 (eval_points.h), of samples as they are. */
+ * Metrics of images: those of metrics/metric.h, after uint8 quantisation. fid and fd_dinov2 exist only with their real extractors. Of
+ * points: energy and sw2 (eval_points.h), of samples as they are. */
 #ifndef CORE_EVAL_H
 #define CORE_EVAL_H
 
@@ -26,6 +25,9 @@ struct eval_request {
  * weights); sha is its hash. */
 void eval_identity(const struct eval_request *q, const struct dataset *ref, struct text *canon, char sha[SHA256_TEXT]);
 
+/* The name under which a metric is recorded ("fid" is fid:pytorch), into out[32]. ERR_USAGE: no such metric, or one that cannot be of these
+ * data; ERR_NO_DATA: its extractor's weights are not installed, with what to do. */
+err_t eval_metric_check(const char *metric, const struct dataset *ref, char out[32]) MUST_USE;
 /* Metrics of images need images, "energy" and "sw2" (core/eval_points.h) need points: ERR_USAGE says which are possible. */
 err_t eval_metric_fits(const char *metric, const struct dataset *ref) MUST_USE;
 

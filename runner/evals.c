@@ -35,28 +35,10 @@ err_t eval_step(const char *at, int64_t iters, int64_t *step)
                 (long long)iters);
 }
 
-static err_t check_metric(const char *metric)
-{
-    static const char *const known[] = {"fd_pixel", "fd_random", "energy", "sw2"};
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (!strcmp(metric, known[i])) return ERR_OK;
-    if (!strncmp(metric, "fid", 3) || !strcmp(metric, "fd_dinov2"))
-        return fail(
-            ERR_NO_DATA,
-            "%s needs the weights of its extractor (%s), which this version does not read; use fd_random or fd_pixel, "
-            "which are other numbers with other names",
-            metric, metric[1] == 'i' ? "Inception-v3" : "DINOv2 ViT-L/14");
-    const char *near = nearest_name(metric, known, ARRAY_LEN(known));
-    if (near) return fail(ERR_USAGE, "eval.metrics: unknown metric %s; did you mean %s?", metric, near);
-    return fail(ERR_USAGE, "eval.metrics: unknown metric %s (known: fd_pixel, fd_random; of points: energy, sw2)",
-                metric);
-}
-
 err_t eval_request_init(struct eval_request *q, const struct spec *run, const struct spec *e, const char *metric,
                         int nfe)
 {
     const struct sampler_info *info;
-    TRY(check_metric(metric));
     TRY(sampler_find(e->eval_sampler.s, &info));
     const struct target *target = target_find(run->target.s);
     if (target && info->flow != target->flow)
@@ -96,10 +78,12 @@ static err_t add_item(struct eval_list *l, const struct spec *run, const struct 
 {
     struct eval_item x = {.step = step};
     struct text canon = {0};
+    char name[sizeof x.q.metric];
+    err_t err = eval_metric_check(metric, data, name);
+    if (err) return fail_in(err, "eval.metrics");
     TRY(weights_name(e->eval_ema.s, x.weights));
-    TRY(eval_request_init(&x.q, run, e, metric, nfe));
+    TRY(eval_request_init(&x.q, run, e, name, nfe));
     if (x.q.cond) TRY(labels_check(&x.q.labels, data));
-    TRY(eval_metric_fits(metric, data));
     eval_identity(&x.q, data, &canon, x.sha);
     if (has_item(l, &x)) {
         text_done(&canon);

@@ -1,6 +1,7 @@
 # For test scripts: . tests/lib.sh; then  check "name" command...  and  finish. Prints TAP.
 ECT=$(pwd)/${BUILD:-build}/ect
 TMP=$(mktemp -d "${TEST_TMP:-/tmp}/sh.XXXXXX")
+export ECT_WEIGHTS="$TMP/weights" # absent: what a machine has must not show
 tap_n=0 tap_bad=0
 ok() { tap_n=$((tap_n + 1)); echo "ok $tap_n - $1"; }
 not_ok() { tap_n=$((tap_n + 1)); tap_bad=$((tap_bad + 1)); echo "not ok $tap_n - $1"; shift; [ $# -eq 0 ] || printf '%s\n' "$*" | sed 's/^/# /'; }

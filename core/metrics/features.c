@@ -209,6 +209,11 @@ int extractor_dim(const struct extractor *x)
     return x->dim;
 }
 
+bool extractor_exists(const char *name)
+{
+    return !strcmp(name, "pixel") || !strcmp(name, "random") || published_exists(name);
+}
+
 const char *extractor_resize(const char *name)
 {
     return published_exists(name) ? published_resize(name) : "none";

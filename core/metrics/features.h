@@ -15,6 +15,7 @@
 #include "core/graph.h"
 
 struct extractor;
+bool extractor_exists(const char *name); /* as a name; its weights may be missing */
 /* ERR_USAGE: no such extractor, or images it cannot see. ERR_NO_DATA: its weights are not installed; says what to do. */
 err_t extractor_new(struct extractor **x, const char *name, int h, int w, int c, int batch, const struct kernels *k,
                     struct kdev *dev) MUST_USE;

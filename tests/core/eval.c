@@ -19,6 +19,7 @@ static double pass_flops; /* of one sample's forward pass */
 static int setup(void **state)
 {
     (void)state;
+    setenv("ECT_WEIGHTS", "/nonexistent", 1);
     if (kernels_find("cpu", &k) || k->open(&dev, "cpu", 2) || dataset_open(&digits, "digits")) return 1;
     g = graph_new();
     struct node *x = graph_input(g, "x", 8, 8, 1), *sigma = graph_input(g, "sigma", 1, 1, 1),
@@ -235,7 +236,7 @@ static void controls(void **state)
         assert_true(half > 0 && half < gauss && half < 1);
     }
     double v;
-    assert_err(ERR_USAGE, eval_control(e, CONTROL_GAUSSIAN, "fid", 700, 1, &v));
+    assert_err(ERR_NO_DATA, eval_control(e, CONTROL_GAUSSIAN, "fid", 700, 1, &v));
 }
 
 static void nearest(void **state)
@@ -258,10 +259,11 @@ static void refusals(void **state)
     (void)state;
     struct eval_value v[2];
     struct eval_request q[2] = {request("fid", 2, 100), request("fd_random", 2, 100)};
-    assert_err(ERR_USAGE, eval_run(e, w, q, 1, v, NULL, NULL));
+    assert_err(ERR_NO_DATA, eval_run(e, w, q, 1, v, NULL, NULL));
     assert_has(err_text(), "fid");
+    assert_has(err_text(), "ect weights get inception");
     strcpy(q[0].metric, "fd_dinov2");
-    assert_err(ERR_USAGE, eval_run(e, w, q, 1, v, NULL, NULL));
+    assert_err(ERR_NO_DATA, eval_run(e, w, q, 1, v, NULL, NULL));
     assert_has(err_text(), "dinov2");
     q[0] = request("fd_pixel", 2, 1);
     assert_err(ERR_USAGE, eval_run(e, w, q, 1, v, NULL, NULL));

@@ -14,6 +14,7 @@ static struct dataset *digits;
 static int setup(void **state)
 {
     (void)state;
+    setenv("ECT_WEIGHTS", "/nonexistent", 1);
     return kernels_find("cpu", &k) || k->open(&dev, "cpu", 2) || dataset_open(&digits, "digits");
 }
 
@@ -125,8 +126,9 @@ static void identity(void **state)
     assert_string_not_equal(a, b);
     assert_ok(extractor_identity("random", 8, 8, 3, b));
     assert_string_not_equal(a, b);
-    assert_err(ERR_USAGE, extractor_identity("inception", 8, 8, 1, b));
-    assert_err(ERR_USAGE, extractor_new(&x, "inception", 8, 8, 1, 2, k, dev));
+    assert_err(ERR_USAGE, extractor_identity("inceptoin", 8, 8, 1, b));
+    assert_err(ERR_NO_DATA, extractor_identity("inception", 8, 8, 1, b));
+    assert_err(ERR_NO_DATA, extractor_new(&x, "inception", 8, 8, 1, 2, k, dev));
     assert_null(x);
     assert_err(ERR_USAGE, extractor_new(&x, "pixel", 64, 64, 3, 2, k, dev));
     assert_has(err_text(), "covariance");
