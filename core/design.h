@@ -13,7 +13,7 @@ struct design_state {
     int64_t iters;   /* total steps of the run */
     double progress; /* step / iters */
     int stage;       /* from stage(s) */
-    double N;        /* discretised methods: number of grid points, else 0 */
+    double N;        /* discretised methods: number of noise levels of the grid, from curriculum(s); else 0 */
     double sigma_data;
 };
 
@@ -23,7 +23,14 @@ struct design {
     err_t (*stage)(void *ctx, const struct design_state *s, int *stage);
     err_t (*noise)(void *ctx, const struct design_state *s, int n, const double *u, double *t);
     err_t (*mapping)(void *ctx, const struct design_state *s, int n, const double *t, double *r);
+    /* Both levels of a discretised method, instead of noise and mapping; NULL: none. */
+    err_t (*pair)(void *ctx, const struct design_state *s, int n, const double *u, double *t, double *r);
+    err_t (*curriculum)(void *ctx, const struct design_state *s, double *N); /* NULL: 0. Called after stage */
     err_t (*weight)(void *ctx, const struct design_state *s, int n, const double *t, const double *r, double *w);
+    /* Detached factor of the loss from d = ||D_t - D_r||; NULL: 1. Of a micro-batch, in the middle of the step. */
+    err_t (*adapt)(void *ctx, const struct design_state *s, int n, const double *t, const double *r, const double *d,
+                   double *a);
+    err_t (*teacher_ema)(void *ctx, const struct design_state *s, double *mu); /* decay of the EMA teacher; NULL: 0 */
     err_t (*lr)(void *ctx, const struct design_state *s, double *lr);
     err_t (*dropout)(void *ctx, const struct design_state *s, double *p);
     /* Decay of EMA number i for this step: ema_i = beta * ema_i + (1 - beta) * weights. */

@@ -108,6 +108,7 @@ struct program_opts {
     int batch;
     enum grad_mode grad;
     bool eval_form;   /* preconditioning in ECMPrecond's evaluation form (sigma_min shift 0.003) */
+    bool plain_form;  /* preconditioning without any shift: a denoiser, whatever the graph's sigma_min */
     const char *only; /* compile only what this output needs, or these: "D,logvar"; NULL: all outputs */
     bool unplanned;   /* every tensor gets memory of its own: the reference that tests hold the memory plan against */
 };

@@ -329,7 +329,8 @@ static err_t make_insts(struct program *p)
                            .dev = p->dev,
                            .batch = p->o.batch,
                            .train = p->needs[id],
-                           .eval_form = p->o.eval_form};
+                           .eval_form = p->o.eval_form,
+                           .plain_form = p->o.plain_form};
         for (int i = 0; i < n->nin; i++) s->wants[i] = s->train && flows_to(p, n, i);
         if (s->train && !n->op->backward)
             return fail(ERR_USAGE, "op %s has no gradient: compile this graph without one (GRAD_NONE)", n->op->name);

@@ -53,7 +53,7 @@ struct inst {
     struct kdev *dev;
     int batch;
     bool train; /* a backward exists for this inst */
-    bool eval_form;
+    bool eval_form, plain_form;
     const float *in[OP_INPUTS]; /* values; parameters point into the parameter set */
     float *out;
     float *din[OP_INPUTS]; /* where gradients of inputs go; NULL: not wanted. Parameters: always added to */

@@ -21,6 +21,8 @@ struct net_config {              /* names in comments: the published modules' */
     int emb_mult;                /* channel_mult_emb, 4; edm2, 0: largest of mult */
     int noise_mult;              /* channel_mult_noise, 1; edm2, 0: first of mult */
     double sigma_data;
+    double
+        sigma_min; /* PRECOND_EDM: D is the identity there, as in CT and CD; 0: EDM's form, ECMPrecond's in evaluation */
     enum net_precond precond;
     int dropout_res; /* dropout only at resolutions <= this; 0: everywhere */
     /* songunet; a zeroed struct is DDPM++ */

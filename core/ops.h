@@ -60,12 +60,13 @@ struct node *op_gate(struct graph *g, struct node *x, struct node *e);      /* x
 struct node *op_clip(struct graph *g, struct node *x, double limit); /* to +- limit; gradient where |x| <= limit */
 struct node *op_append_one(struct graph *g, struct node *x);         /* one more channel, of ones */
 struct node *op_dropout(struct graph *g, struct node *x);            /* probability comes with run_ctx */
-/* EDM preconditioning (Karras et al. 2022, Table 1): from sigma {batch,1,1,1}. The program's eval_form shifts it. */
+/* EDM preconditioning (Karras et al. 2022, Table 1): from sigma {batch,1,1,1}. sigma_min shifts c_skip and c_out so that D(x, sigma_min) = x:
+ * > 0 always (Song et al. 2023, CT and CD), 0: by 0.003 in programs of the eval_form (ECT). */
 struct precond {
     struct node *x_in, *c_noise; /* c_in * x ; ln(sigma)/4 */
     struct node *coeffs;         /* {batch,1,1,4}: c_skip, c_out, c_in, c_noise */
 };
-struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data);
+struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data, double sigma_min);
 struct precond op_precond_plain(struct graph *g, struct node *x, struct node *sigma,
                                 double sigma_data); /* never shifted */
 struct node *op_precond_out(struct graph *g, struct node *x, struct node *f,

@@ -19,8 +19,8 @@ enum { BAD_STEPS = 20 }; /* consecutive steps with more than BAD_SHARE non-finit
 /* What a step needs from the host: made by the design functions while the device may still be busy with the step before. */
 struct plan {
     struct design_state s;
-    double *u, *t, *r, *w; /* [batch] */
-    double lr, dropout, beta[DESIGN_EMAS];
+    double *u, *t, *r, *w;                     /* [batch] */
+    double lr, dropout, beta[DESIGN_EMAS], mu; /* mu: decay of the EMA teacher */
 };
 
 struct trainer {
@@ -31,6 +31,7 @@ struct trainer {
     const struct kernels *k;
     struct kdev *dev;
     const struct target *target;
+    enum { TEACHER_SELF, TEACHER_EMA, TEACHER_FROZEN } teacher; /* whose weights the r pass takes */
     struct net_config net;
     struct graph *graph;
     struct pass *pass;
@@ -39,6 +40,7 @@ struct trainer {
     struct optim_scaler scaler;
     double squares; /* of the last gradient, cleaned: their sum */
     struct plan plan[2];
+    const struct plan *now; /* of the step on the device */
     struct arena host;
     int batch, rows, per; /* images of a step, of a micro-batch; elements of an image */
     size_t floats;        /* of an arena */
@@ -100,10 +102,12 @@ err_t train_predict(const struct spec *s, const struct dataset *data, struct tra
         out->forward_flops = flops_total(&f);
         out->images = s->iters * s->batch;
         out->flops_nominal = (double)out->images * target->nominal_forwards * out->forward_flops;
-        out->flops_executed = (double)out->images * (target->needs_r ? 4 : 3) * out->forward_flops;
+        out->flops_executed = out->flops_nominal;
         out->params = (int64_t)graph_param_count(g);
-        out->ckpt_bytes = (double)out->params * (double)sizeof(float) * (3 + count_emas(s->ema.id)) +
-                          160.0 * graph_nparams(g) * (3 + count_emas(s->ema.id)); /* a header entry a tensor */
+        bool averaged = !strcmp(s->teacher.s, "ema"), frozen = target->solves || !strcmp(s->teacher.s, "frozen");
+        int sets = 3 + count_emas(s->ema.id) + averaged + frozen;
+        out->ckpt_bytes = (double)out->params * (double)sizeof(float) * sets +
+                          160.0 * graph_nparams(g) * sets; /* a header entry a tensor */
     }
     graph_free(g);
     return err;
@@ -139,6 +143,8 @@ static err_t arenas_alloc(struct trainer *tr)
     size_t bytes = tr->floats * sizeof(float), rows = (size_t)tr->rows;
     const struct dataset *d = tr->c->data;
     TRY(params_new(&st->weights, tr->graph, tr->k, tr->dev));
+    if (tr->teacher == TEACHER_EMA) TRY(params_new(&st->averaged, tr->graph, tr->k, tr->dev));
+    if (tr->teacher == TEACHER_FROZEN || tr->target->solves) TRY(params_new(&st->frozen, tr->graph, tr->k, tr->dev));
     TRY(device_alloc(tr, (void **)&tr->grad, bytes));
     TRY(device_alloc(tr, (void **)&st->m, bytes));
     TRY(device_alloc(tr, (void **)&st->v, bytes));
@@ -178,12 +184,50 @@ static void state_open(struct trainer *tr)
     st->batch = tr->batch;
 }
 
+/* Settings that contradict each other, each with what to do. */
+static err_t check_settings(struct trainer *tr)
+{
+    const struct spec *s = tr->spec;
+    const char *name = tr->target->name, *teacher = s->teacher.s;
+    if (tr->target->needs_pair && !tr->design->pair)
+        return fail(ERR_USAGE, "target %s works on a grid of noise levels: set pair and curriculum", name);
+    if (tr->design->pair && tr->target->flow)
+        return fail(ERR_USAGE, "target flow takes times from noise, not from a grid: pair = none");
+    if (strcmp(teacher, "self") && !tr->target->needs_r)
+        return fail(ERR_USAGE, "target %s has no r pass: loss.teacher = %s has no meaning", name, teacher);
+    if ((tr->target->solves || tr->teacher == TEACHER_FROZEN) && !tr->c->init_path)
+        return fail(ERR_USAGE, "%s takes the starting weights as its teacher: init = weights of a trained network",
+                    tr->target->solves ? "target cd" : "loss.teacher = frozen");
+    if (tr->target->solves && !s->share_noise)
+        return fail(ERR_USAGE,
+                    "target %s: the point at r comes from the one at t, loss.share_noise = false has no "
+                    "meaning",
+                    name);
+    return ERR_OK;
+}
+
+static err_t call_adapt(void *ctx, int n, const double *t, const double *r, const double *d, double *a)
+{
+    struct trainer *tr = ctx;
+    TRY(tr->design->adapt(tr->design->ctx, &tr->now->s, n, t, r, d, a));
+    for (int i = 0; i < n; i++) {
+        if (!isfinite(a[i]) && isfinite(d[i]))
+            return fail(ERR_USAGE, "adapt gave %g for t = %g, r = %g, d = %g at step %lld: it must be finite", a[i],
+                        t[i], r[i], d[i], (long long)tr->now->s.step);
+    }
+    return ERR_OK;
+}
+
 static err_t trainer_open(struct trainer *tr, const struct train_config *c, struct train_result *result)
 {
     const struct spec *s = c->spec;
     *tr = (struct trainer){.c = c, .result = result, .spec = s, .design = c->design, .k = c->kernels, .dev = c->dev};
     tr->target = target_find(s->target.s);
     if (!tr->target) return fail(ERR_USAGE, "unknown target '%s'", s->target.s);
+    tr->teacher = !strcmp(s->teacher.s, "ema")      ? TEACHER_EMA
+                  : !strcmp(s->teacher.s, "frozen") ? TEACHER_FROZEN
+                                                    : TEACHER_SELF;
+    TRY(check_settings(tr));
     TRY(train_net_config(s, c->data, &tr->net));
     tr->graph = graph_new();
     TRY(net_build(tr->graph, &tr->net));
@@ -206,12 +250,20 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                .per = tr->per,
                                .label_dim = tr->net.label_dim,
                                .augment_dim = tr->net.augment_dim,
+                               .h = c->data->h,
+                               .w = c->data->w,
                                .teacher = tr->target->needs_r,
+                               .solves = tr->target->solves,
                                .flow = tr->target->flow,
+                               .logvar = tr->net.logvar && tr->target->logvar,
+                               .teacher_eval = !strcmp(s->teacher_mode.s, "eval"),
                                .share_noise = s->share_noise,
                                .share_dropout = s->share_dropout,
                                .sigma_data = tr->net.sigma_data,
-                               .loss = {.huber = !strcmp(s->metric.s, "pseudo-huber"), .c = s->c, .p = s->p}};
+                               .loss = {.c = s->c, .p = s->p},
+                               .adapt = c->design->adapt ? call_adapt : NULL,
+                               .adapt_ctx = tr};
+    if (!loss_metric_find(s->metric.s, &pass.loss.metric)) return fail(ERR_USAGE, "unknown metric '%s'", s->metric.s);
     TRY(pass_new(&tr->pass, &pass));
     struct flops f;
     graph_flops(tr->graph, &f);
@@ -232,6 +284,8 @@ static void trainer_close(struct trainer *tr)
     }
     pass_free(tr->pass);
     params_free(st->weights);
+    params_free(st->averaged);
+    params_free(st->frozen);
     graph_free(tr->graph);
     arena_done(&tr->host);
     text_done(&tr->canon);
@@ -255,6 +309,8 @@ static err_t trainer_start(struct trainer *tr)
         params_init(st->weights, c->seed);
         if (c->init_path) TRY(train_load_weights(c->init_path, c->init_weights, st->weights, tr->graph));
         for (int i = 0; i < st->nemas; i++) tr->k->copy(tr->dev, st->ema[i], params_arena(st->weights), tr->floats);
+        if (st->averaged) params_copy(st->averaged, st->weights);
+        if (st->frozen) params_copy(st->frozen, st->weights);
     }
     tr->result->first_step = tr->result->steps = st->step;
     tr->result->nimg = st->step * tr->batch;
@@ -269,21 +325,25 @@ static struct rng stream(const struct trainer *tr, int64_t step, enum rng_purpos
     return (struct rng){.seed = tr->c->seed, .step = (uint32_t)step, .purpose = (uint16_t)purpose};
 }
 
-static err_t check_plan(const struct plan *p, int n, int nemas)
+static err_t check_plan(const struct plan *p, int n, int nemas, bool paired)
 {
     long long step = p->s.step;
     for (int i = 0; i < n; i++) {
         double t = p->t[i], r = p->r[i], w = p->w[i];
         if (!isfinite(t) || (float)t <= 0)
-            return fail(ERR_USAGE, "noise gave t = %g (u = %g) at step %lld: t must be positive", t, p->u[i], step);
+            return fail(ERR_USAGE, "%s gave t = %g (u = %g) at step %lld: t must be positive",
+                        paired ? "pair" : "noise", t, p->u[i], step);
         if (!(r >= 0 && r <= t))
-            return fail(ERR_USAGE, "mapping gave r = %g for t = %g at step %lld: r must be in 0..t", r, t, step);
+            return fail(ERR_USAGE, "%s gave r = %g for t = %g at step %lld: r must be in 0..t",
+                        paired ? "pair" : "mapping", r, t, step);
         if (!isfinite(w))
             return fail(ERR_USAGE, "weight gave %g for t = %g, r = %g at step %lld: it must be finite", w, t, r, step);
     }
     if (!isfinite(p->lr)) return fail(ERR_USAGE, "lr gave %g at step %lld: it must be finite", p->lr, step);
     if (!(p->dropout >= 0 && p->dropout < 1))
         return fail(ERR_USAGE, "dropout gave %g at step %lld: it must be in 0..1 and less than 1", p->dropout, step);
+    if (!(p->mu >= 0 && p->mu <= 1))
+        return fail(ERR_USAGE, "loss.teacher_ema gave a decay of %g at step %lld: it must be in 0..1", p->mu, step);
     for (int i = 0; i < nemas; i++) {
         if (!(p->beta[i] >= 0 && p->beta[i] <= 1))
             return fail(ERR_USAGE, "ema gave a decay of %g at step %lld: it must be in 0..1", p->beta[i], step);
@@ -304,15 +364,18 @@ static err_t plan_make(struct trainer *tr, struct plan *p, int64_t step)
                                  .sigma_data = tr->net.sigma_data};
     TRY(d->stage(d->ctx, &p->s, &stage));
     p->s.stage = stage;
+    if (d->curriculum) TRY(d->curriculum(d->ctx, &p->s, &p->s.N));
     for (int i = 0; i < n; i++) p->u[i] = rng_uniform(&time, (uint32_t)i, 0);
-    TRY(d->noise(d->ctx, &p->s, n, p->u, p->t));
-    if (tr->target->needs_r) TRY(d->mapping(d->ctx, &p->s, n, p->t, p->r));
-    else memset(p->r, 0, (size_t)n * sizeof *p->r);
+    if (d->pair) TRY(d->pair(d->ctx, &p->s, n, p->u, p->t, p->r));
+    else TRY(d->noise(d->ctx, &p->s, n, p->u, p->t));
+    if (!tr->target->needs_r) memset(p->r, 0, (size_t)n * sizeof *p->r);
+    else if (!d->pair) TRY(d->mapping(d->ctx, &p->s, n, p->t, p->r));
     TRY(d->weight(d->ctx, &p->s, n, p->t, p->r, p->w));
     TRY(d->lr(d->ctx, &p->s, &p->lr));
     TRY(d->dropout(d->ctx, &p->s, &p->dropout));
     for (int i = 0; i < d->nemas; i++) TRY(d->ema(d->ctx, &p->s, i, &p->beta[i]));
-    return check_plan(p, n, d->nemas);
+    if (d->teacher_ema) TRY(d->teacher_ema(d->ctx, &p->s, &p->mu));
+    return check_plan(p, n, d->nemas, d->pair);
 }
 
 /* ---- the device's part -------------------------------------------------------------------------------------------------------------- */
@@ -359,6 +422,7 @@ static void account_rows(struct trainer *tr, const struct plan *p, int first, in
 static err_t gradient(struct trainer *tr, const struct plan *p)
 {
     int64_t step = p->s.step;
+    tr->now = p;
     tr->k->fill(tr->dev, tr->grad, 0, tr->floats);
     tr->totals[TOTAL_LAST_LOSS] = 0;
     for (int first = 0; first < tr->batch; first += tr->rows) {
@@ -374,6 +438,10 @@ static err_t gradient(struct trainer *tr, const struct plan *p)
                                  .drop = drop,
                                  .drop_r = drop,
                                  .weights = tr->state.weights,
+                                 .teacher = tr->teacher == TEACHER_EMA      ? tr->state.averaged
+                                            : tr->teacher == TEACHER_FROZEN ? tr->state.frozen
+                                                                            : NULL,
+                                 .frozen = tr->state.frozen,
                                  .grad = tr->grad,
                                  .scale = tr->scaler.v[SCALER_SCALE]};
         rows.drop_r.purpose = RNG_DROPOUT_R;
@@ -400,6 +468,10 @@ static void update(struct trainer *tr, const struct plan *p)
         params_changed(st->weights);
     }
     for (int i = 0; i < st->nemas; i++) tr->k->ema_update(tr->dev, st->ema[i], weights, p->beta[i], tr->floats);
+    if (st->averaged) {
+        tr->k->ema_update(tr->dev, params_arena(st->averaged), weights, p->mu, tr->floats);
+        params_changed(st->averaged);
+    }
     bool many = (double)bad > BAD_SHARE * (double)graph_param_count(tr->graph);
     tr->totals[TOTAL_BAD] += (double)bad;
     tr->totals[TOTAL_STREAK] = many ? tr->totals[TOTAL_STREAK] + 1 : 0;

@@ -16,7 +16,8 @@
  * Divergence. A non-finite loss outside rows with r = 0, or more than 1 % non-finite gradient elements in 20 consecutive steps, ends
  * the run with ERR_DIVERGED; the last checkpoint is from before.
  *
- * Checkpoints (safetensors): "model.*" weights, "ema.NAME.model.*", "optim.m.model.*", "optim.v.model.*", "state.totals" (the metrics'
+ * Checkpoints (safetensors): "model.*" weights, "ema.NAME.model.*", "teacher.ema.model.*" and "teacher.frozen.model.*" where the target
+ * has such a teacher, "optim.m.model.*", "optim.v.model.*", "state.totals" (the metrics'
  * window in progress), and in the metadata: step, nimg, settings text, config hash, seed, sigma_data, names of EMAs. No time, host or
  * path. Written to DIR/step-%09d.safetensors atomically; the last two are kept, besides those that evaluation marks ask for. */
 #ifndef CORE_TRAIN_H

@@ -180,6 +180,8 @@ err_t ckpt_write(const struct train_state *s, const char *dir, char **path)
         add_arena(w, s, prefix, s->ema[i], tmp);
         mem_free(prefix);
     }
+    if (s->averaged) add_arena(w, s, "teacher.ema.", params_arena(s->averaged), tmp);
+    if (s->frozen) add_arena(w, s, "teacher.frozen.", params_arena(s->frozen), tmp);
     add_arena(w, s, "optim.m.", s->m, tmp);
     add_arena(w, s, "optim.v.", s->v, tmp);
     st_writer_add(w, "state.totals", ST_F64, 1, &n, s->totals);
@@ -247,6 +249,17 @@ static bool meta_is(const struct st_file *f, const char *key, const char *want)
     return v && !strcmp(v, want);
 }
 
+/* A teacher's parameters; its buffers are those of the weights, which are read before. */
+static err_t read_teacher(const struct st_file *f, const struct train_state *s, const char *prefix, struct params *p,
+                          float *tmp)
+{
+    if (!p) return ERR_OK;
+    params_copy(p, s->weights);
+    TRY(read_arena(f, s, prefix, params_arena(p), tmp));
+    params_changed(p);
+    return ERR_OK;
+}
+
 static err_t load_state(const struct st_file *f, struct train_state *s, float *tmp)
 {
     const struct st_tensor *totals = st_find(f, "state.totals");
@@ -259,6 +272,8 @@ static err_t load_state(const struct st_file *f, struct train_state *s, float *t
         mem_free(prefix);
         TRY(err);
     }
+    TRY(read_teacher(f, s, "teacher.ema.", s->averaged, tmp));
+    TRY(read_teacher(f, s, "teacher.frozen.", s->frozen, tmp));
     TRY(read_arena(f, s, "optim.m.", s->m, tmp));
     TRY(read_arena(f, s, "optim.v.", s->v, tmp));
     TRY(st_read_f64(totals, s->totals, (size_t)s->ntotals));

@@ -11,7 +11,8 @@ struct train_state {
     const struct kernels *kernels;
     struct kdev *dev;
     struct params *weights;
-    float *m, *v; /* optimiser moments: arenas */
+    struct params *averaged, *frozen; /* the teacher's weights; NULL: there are none */
+    float *m, *v;                     /* optimiser moments: arenas */
     int nemas;
     float *ema[DESIGN_EMAS];
     const char *ema_name[DESIGN_EMAS];

@@ -15,12 +15,19 @@ struct pass_config {
     struct kdev *dev;
     int rows; /* of a micro-batch, at most */
     int per;  /* elements of an image */
+    int h, w; /* of an image, where the metric looks at pixels; 0: it does not */
     int label_dim, augment_dim;
-    bool teacher; /* the target calls pass_teacher */
+    bool teacher; /* the target calls pass_teacher or pass_teacher_solved */
+    bool solves;  /* the target calls pass_solve */
     bool flow;    /* the target calls pass_student_flow, pass_teacher_is_velocity */
+    bool logvar;  /* the graph has an output "logvar" that is to be trained */
     bool share_noise, share_dropout;
+    bool teacher_eval; /* r pass without dropout, in the evaluation form of the preconditioning */
     double sigma_data;
     struct loss_opts loss;
+    /* Detached factor a of the loss, of n samples with d = ||D_t - D_r||; NULL: 1. */
+    err_t (*adapt)(void *ctx, int n, const double *t, const double *r, const double *d, double *a);
+    void *adapt_ctx;
 };
 err_t pass_new(struct pass **p, const struct pass_config *c) MUST_USE;
 void pass_free(struct pass *p);
@@ -36,8 +43,10 @@ struct pass_rows {
     float dropout;               /* probability */
     struct kstream drop, drop_r; /* drop_r: masks of the r pass where they are not shared */
     struct params *weights;
-    float *grad;  /* gradient arena, added to */
-    double scale; /* of the gradient: loss scaling; 0 stands for 1 */
+    struct params *teacher; /* of the r pass; NULL: weights */
+    struct params *frozen;  /* of pass_solve */
+    float *grad;            /* gradient arena, added to */
+    double scale;           /* of the gradient: loss scaling; 0 stands for 1 */
 };
 err_t pass_run(struct pass *p, const struct target *target, const struct pass_rows *rows) MUST_USE;
 
@@ -46,7 +55,8 @@ const double *pass_loss(const struct pass *p);    /* [n] */
 const double *pass_squares(const struct pass *p); /* [n] S_i */
 bool pass_teacher_ran(const struct pass *p);
 const float *pass_d_t(const struct pass *p), *pass_d_r(const struct pass *p); /* device, [rows, per] */
-double pass_flops(
-    const struct pass *p); /* executed by all runs so far: 2 per multiply-accumulate, backward twice the forward */
+const float *pass_x_r(const struct pass *p);                                  /* device: what pass_solve arrived at */
+/* Executed by all runs so far: 2 per multiply-accumulate, backward twice the forward; with the metric's own network. */
+double pass_flops(const struct pass *p);
 
 #endif

@@ -9,13 +9,40 @@
 
 enum { DESIGN_BUDGET = 200 * 1000 * 1000 }; /* VM instructions for one batch */
 
-enum part { PART_STAGE, PART_NOISE, PART_MAPPING, PART_WEIGHT, PART_LR, PART_DROPOUT, PART_EMA, NPARTS };
-static const char *const part_name[NPARTS] = {"stage", "noise", "mapping", "weight", "lr", "dropout", "ema"};
-static const int part_args[NPARTS] = {0, 1, 1, 2, 0, 0, 0};
+enum part {
+    PART_STAGE,
+    PART_CURRICULUM,
+    PART_NOISE,
+    PART_MAPPING,
+    PART_PAIR,
+    PART_WEIGHT,
+    PART_ADAPT,
+    PART_LR,
+    PART_DROPOUT,
+    PART_TEACHER_EMA,
+    PART_EMA,
+    NPARTS
+};
+static const struct {
+    const char *name;
+    int args; /* before s */
+    const char *show;
+} parts[NPARTS] = {[PART_STAGE] = {"stage", 0, ""},
+                   [PART_CURRICULUM] = {"curriculum", 0, ""},
+                   [PART_NOISE] = {"noise", 1, "u=%s, "},
+                   [PART_MAPPING] = {"mapping", 1, "t=%s, "},
+                   [PART_PAIR] = {"pair", 1, "u=%s, "},
+                   [PART_WEIGHT] = {"weight", 2, "t=%s, r=%s, "},
+                   [PART_ADAPT] = {"adapt", 3, "t=%s, r=%s, d=%s, "},
+                   [PART_LR] = {"lr", 0, ""},
+                   [PART_DROPOUT] = {"dropout", 0, ""},
+                   [PART_TEACHER_EMA] = {"teacher_ema", 0, ""},
+                   [PART_EMA] = {"ema", 0, ""}};
 
 struct function {
     enum part part;
-    int ref; /* in the registry, or LUA_NOREF for a constant */
+    bool given; /* false: the setting is "none" */
+    int ref;    /* in the registry, or LUA_NOREF for a constant */
     double constant;
     char *id;
 };
@@ -59,15 +86,27 @@ struct batch {
     const struct function *f;
     const struct design_state *st;
     int n;
-    const double *a, *b;
-    double *out;
+    const double *a, *b, *c; /* arguments; NULL: fewer */
+    double *out, *second;    /* second: of a pair, else NULL */
 };
 
-/* NULL if v is a value that this part may have at (a, b), else what is wrong with it. */
+/* NULL if v is a value that this part may have (a: a mapping's t, or of a pair), else what is wrong with it. */
 static const char *wrong_value(enum part part, double v, double a)
 {
     if (isnan(v)) return "is nan";
     switch (part) {
+    case PART_CURRICULUM:
+        if (!(v >= 0 && v < 1e9 && v == floor(v))) return "must be a whole number from 0 on";
+        break;
+    case PART_PAIR:
+        if (!(v > 0) || isinf(v)) return "must be a positive, finite noise level";
+        break;
+    case PART_ADAPT:
+        if (isinf(v)) return "must be finite";
+        break;
+    case PART_TEACHER_EMA:
+        if (!(v >= 0 && v <= 1)) return "must be in [0, 1]";
+        break;
     case PART_STAGE:
         if (!(v >= 0 && v < 1e6 && v == floor(v))) return "must be a whole number from 0 on";
         break;
@@ -95,43 +134,57 @@ static const char *wrong_value(enum part part, double v, double a)
     return NULL;
 }
 
+/* What is wrong with sample i, or NULL. *value: the one that is. */
+static const char *wrong_sample(const struct batch *q, int i, double *value)
+{
+    *value = q->out[i];
+    const char *why = wrong_value(q->f->part, q->out[i], q->a ? q->a[i] : 0);
+    if (why || !q->second) return why;
+    *value = q->second[i];
+    return wrong_value(PART_MAPPING, q->second[i], q->out[i]);
+}
+
 /* "mapping(t=0.5, s) = nan: is nan (script.lua:8, step 3)" */
 static int raise_value(lua_State *L, const struct batch *q, int i, const char *value, const char *why)
 {
     const struct function *f = q->f;
-    char a[NUM_TEXT], b[NUM_TEXT];
-    const char *args = "s";
-    if (f->part == PART_NOISE) args = lua_pushfstring(L, "u=%s, s", num_text(a, q->a[i]));
-    if (f->part == PART_MAPPING) args = lua_pushfstring(L, "t=%s, s", num_text(a, q->a[i]));
-    if (f->part == PART_WEIGHT) args = lua_pushfstring(L, "t=%s, r=%s, s", num_text(a, q->a[i]), num_text(b, q->b[i]));
-    const char *place = f->id;
+    const double *const from[] = {q->a, q->b, q->c};
+    char num[3][NUM_TEXT] = {"", "", ""};
+    for (int j = 0; j < parts[f->part].args; j++) num_text(num[j], from[j][i]);
+    const char *args = lua_pushfstring(L, parts[f->part].show, num[0], num[1], num[2]), *place = f->id;
     if (f->ref != LUA_NOREF && !strncmp(f->id, "lua:", 4)) {
         lua_Debug ar;
         lua_rawgeti(L, LUA_REGISTRYINDEX, f->ref);
         lua_getinfo(L, ">S", &ar);
         place = lua_pushfstring(L, "%s:%d", ar.source + 1, ar.linedefined);
     }
-    return luaL_error(L, "%s: %s(%s) = %s %s (step %I)", place, part_name[f->part], args, value, why,
+    return luaL_error(L, "%s: %s(%ss) = %s %s (step %I)", place, parts[f->part].name, args, value, why,
                       (lua_Integer)q->st->step);
+}
+
+static double result(lua_State *L, const struct batch *q, int i, int at)
+{
+    if (lua_type(L, at) != LUA_TNUMBER) raise_value(L, q, i, luaL_typename(L, at), "is not a number");
+    return lua_tonumber(L, at);
 }
 
 static int batch_run(lua_State *L)
 {
     const struct batch *q = lua_touserdata(L, 1);
-    int nargs = part_args[q->f->part];
+    const double *const args[] = {q->a, q->b, q->c};
+    int nargs = parts[q->f->part].args, results = q->second ? 2 : 1;
     state_write(L, q->st);
     lua_rawgeti(L, LUA_REGISTRYINDEX, q->f->ref);
     lua_getfield(L, LUA_REGISTRYINDEX, "ect.s");
     int f = lua_gettop(L) - 1;
     for (int i = 0; i < q->n; i++) {
         lua_pushvalue(L, f);
-        if (nargs > 0) lua_pushnumber(L, q->a[i]);
-        if (nargs > 1) lua_pushnumber(L, q->b[i]);
+        for (int j = 0; j < nargs; j++) lua_pushnumber(L, args[j][i]);
         lua_pushvalue(L, f + 1);
-        lua_call(L, nargs + 1, 1);
-        if (lua_type(L, -1) != LUA_TNUMBER) return raise_value(L, q, i, luaL_typename(L, -1), "is not a number");
-        q->out[i] = lua_tonumber(L, -1);
-        lua_pop(L, 1);
+        lua_call(L, nargs + 1, results);
+        q->out[i] = result(L, q, i, -results);
+        if (q->second) q->second[i] = result(L, q, i, -1);
+        lua_pop(L, results);
     }
     return 0;
 }
@@ -140,9 +193,10 @@ static int batch_check(lua_State *L)
 {
     const struct batch *q = lua_touserdata(L, 1);
     char value[NUM_TEXT];
+    double v;
     for (int i = 0; i < q->n; i++) {
-        const char *why = wrong_value(q->f->part, q->out[i], q->a ? q->a[i] : 0);
-        if (why) return raise_value(L, q, i, num_text(value, q->out[i]), why);
+        const char *why = wrong_sample(q, i, &v);
+        if (why) return raise_value(L, q, i, num_text(value, v), why);
     }
     return 0;
 }
@@ -157,66 +211,94 @@ static err_t batch_call(struct script *s, lua_CFunction run, const struct batch 
     return err ? fail_in(ERR_FAILED, "design function") : ERR_OK;
 }
 
-static err_t evaluate(struct bound *b, const struct function *f, const struct design_state *st, int n, const double *a,
-                      const double *c, double *out)
+static err_t evaluate(struct bound *b, const struct batch *q)
 {
-    const struct batch q = {.f = f, .st = st, .n = n, .a = a, .b = c, .out = out};
-    if (f->ref == LUA_NOREF) {
-        for (int i = 0; i < n; i++) out[i] = f->constant;
+    double v;
+    if (q->f->ref == LUA_NOREF) {
+        for (int i = 0; i < q->n; i++) q->out[i] = q->f->constant;
     } else {
-        TRY(batch_call(b->s, batch_run, &q));
+        TRY(batch_call(b->s, batch_run, q));
     }
-    for (int i = 0; i < n; i++) {
-        if (wrong_value(f->part, out[i], a ? a[i] : 0)) return batch_call(b->s, batch_check, &q);
+    for (int i = 0; i < q->n; i++) {
+        if (wrong_sample(q, i, &v)) return batch_call(b->s, batch_check, q);
     }
     return ERR_OK;
 }
 
 /* ---- struct design -------------------------------------------------------------------------------------------------------------- */
 
+/* A number from counters alone. */
+static err_t scalar(struct bound *b, const struct function *f, const struct design_state *st, double *out)
+{
+    const struct batch q = {.f = f, .st = st, .n = 1, .out = out};
+    return evaluate(b, &q);
+}
+
 static err_t call_stage(void *ctx, const struct design_state *st, int *stage)
 {
     struct bound *b = ctx;
     double v;
-    TRY(evaluate(b, &b->f[PART_STAGE], st, 1, NULL, NULL, &v));
+    TRY(scalar(b, &b->f[PART_STAGE], st, &v));
     *stage = (int)v;
     return ERR_OK;
+}
+static err_t call_curriculum(void *ctx, const struct design_state *st, double *N)
+{
+    struct bound *b = ctx;
+    return scalar(b, &b->f[PART_CURRICULUM], st, N);
 }
 static err_t call_noise(void *ctx, const struct design_state *st, int n, const double *u, double *t)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->f[PART_NOISE], st, n, u, NULL, t);
+    return evaluate(b, &(struct batch){.f = &b->f[PART_NOISE], .st = st, .n = n, .a = u, .out = t});
 }
 static err_t call_mapping(void *ctx, const struct design_state *st, int n, const double *t, double *r)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->f[PART_MAPPING], st, n, t, NULL, r);
+    return evaluate(b, &(struct batch){.f = &b->f[PART_MAPPING], .st = st, .n = n, .a = t, .out = r});
+}
+static err_t call_pair(void *ctx, const struct design_state *st, int n, const double *u, double *t, double *r)
+{
+    struct bound *b = ctx;
+    return evaluate(b, &(struct batch){.f = &b->f[PART_PAIR], .st = st, .n = n, .a = u, .out = t, .second = r});
 }
 static err_t call_weight(void *ctx, const struct design_state *st, int n, const double *t, const double *r, double *w)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->f[PART_WEIGHT], st, n, t, r, w);
+    return evaluate(b, &(struct batch){.f = &b->f[PART_WEIGHT], .st = st, .n = n, .a = t, .b = r, .out = w});
+}
+static err_t call_adapt(void *ctx, const struct design_state *st, int n, const double *t, const double *r,
+                        const double *d, double *a)
+{
+    struct bound *b = ctx;
+    return evaluate(b, &(struct batch){.f = &b->f[PART_ADAPT], .st = st, .n = n, .a = t, .b = r, .c = d, .out = a});
 }
 static err_t call_lr(void *ctx, const struct design_state *st, double *lr)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->f[PART_LR], st, 1, NULL, NULL, lr);
+    return scalar(b, &b->f[PART_LR], st, lr);
 }
 static err_t call_dropout(void *ctx, const struct design_state *st, double *p)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->f[PART_DROPOUT], st, 1, NULL, NULL, p);
+    return scalar(b, &b->f[PART_DROPOUT], st, p);
+}
+static err_t call_teacher_ema(void *ctx, const struct design_state *st, double *mu)
+{
+    struct bound *b = ctx;
+    return scalar(b, &b->f[PART_TEACHER_EMA], st, mu);
 }
 static err_t call_ema(void *ctx, const struct design_state *st, int i, double *beta)
 {
     struct bound *b = ctx;
-    return evaluate(b, &b->ema[i], st, 1, NULL, NULL, beta);
+    return scalar(b, &b->ema[i], st, beta);
 }
 
 /* Takes the function or number on top of the stack. */
 static void function_take(struct script *s, struct function *f, enum part part, const char *id)
 {
     f->part = part;
+    f->given = true;
     f->id = arena_strdup(&s->mem, id);
     f->ref = LUA_NOREF;
     f->constant = lua_tonumber(s->L, -1);
@@ -264,10 +346,14 @@ static err_t bind_emas(struct bound *b, const struct spec *spec)
 
 static err_t bind(struct bound *b, const struct spec *spec)
 {
-    const char *const text[NPARTS] = {
-        spec->stage.id, spec->noise.id, spec->mapping.id, spec->weight.id, spec->lr.id, spec->dropout.id, NULL};
+    const char *const text[NPARTS] = {[PART_STAGE] = spec->stage.id,     [PART_CURRICULUM] = spec->curriculum.id,
+                                      [PART_NOISE] = spec->noise.id,     [PART_MAPPING] = spec->mapping.id,
+                                      [PART_PAIR] = spec->pair.id,       [PART_WEIGHT] = spec->weight.id,
+                                      [PART_ADAPT] = spec->adapt.id,     [PART_LR] = spec->lr.id,
+                                      [PART_DROPOUT] = spec->dropout.id, [PART_TEACHER_EMA] = spec->teacher_ema.id};
     for (int i = 0; i < PART_EMA; i++) {
-        TRY(find_function(b->s, part_name[i], text[i]));
+        if (!strcmp(text[i], "none")) continue;
+        TRY(find_function(b->s, parts[i].name, text[i]));
         function_take(b->s, &b->f[i], (enum part)i, text[i]);
     }
     return bind_emas(b, spec);
@@ -285,11 +371,15 @@ err_t script_design(struct script *s, int cell, struct design *out)
     }
     *out = (struct design){.ctx = b,
                            .stage = call_stage,
+                           .curriculum = call_curriculum,
                            .noise = call_noise,
                            .mapping = call_mapping,
+                           .pair = b->f[PART_PAIR].given ? call_pair : NULL,
                            .weight = call_weight,
+                           .adapt = b->f[PART_ADAPT].given ? call_adapt : NULL,
                            .lr = call_lr,
                            .dropout = call_dropout,
+                           .teacher_ema = call_teacher_ema,
                            .nemas = b->nemas,
                            .ema = call_ema};
     memcpy(out->ema_name, b->ema_name, sizeof out->ema_name);

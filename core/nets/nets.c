@@ -78,6 +78,7 @@ err_t net_config_from_spec(struct net_config *c, const struct spec *s, int resol
                              .emb_mult = (int)s->net_emb_mult,
                              .noise_mult = (int)s->net_noise_mult,
                              .sigma_data = sigma_data,
+                             .sigma_min = s->sigma_min,
                              .dropout_res = (int)s->net_dropout_res,
                              .fourier = !strcmp(s->net_embedding.s, "fourier"),
                              .fourier_scale = s->net_fourier_scale,

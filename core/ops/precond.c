@@ -1,6 +1,7 @@
 /* precond: EDM's preconditioning (Karras et al. 2022, Table 1): D(x, sigma) = c_skip x + c_out F(c_in x, c_noise). The coefficients of
- * a batch are four planes of `batch` floats, in the order of enum. In ECMPrecond's evaluation form sigma is shifted by its
- * sigma_min = 0.003 in c_skip and in the numerator of c_out. No gradient flows to sigma. */
+ * a batch are four planes of `batch` floats, in the order of enum. A consistency function is the identity at sigma_min: there sigma is
+ * shifted by it in c_skip and in the numerator of c_out; ECMPrecond does so in its evaluation form only, with 0.003. No gradient flows
+ * to sigma. */
 #include "core/graph_op.h"
 #include "core/ops.h"
 
@@ -8,7 +9,7 @@ enum { SKIP, OUT, IN, NOISE, PLANES };
 static const double ecm_sigma_min = 0.003;
 
 struct attr {
-    double sigma_data;
+    double sigma_data, sigma_min;
     bool shifts; /* in the evaluation form */
 };
 
@@ -21,8 +22,9 @@ static void coeffs_forward(struct inst *i, const struct run_ctx *c)
 {
     (void)c;
     const struct attr *a = i->n->attr;
-    float shift = a->shifts && i->eval_form ? (float)ecm_sigma_min : 0;
-    i->k->precond_coeffs(i->dev, i->in[0], i->batch, (float)a->sigma_data, shift, plane(i->out, i, SKIP),
+    double shift = a->sigma_min == 0 && a->shifts && i->eval_form ? ecm_sigma_min : a->sigma_min;
+    if (i->plain_form) shift = 0;
+    i->k->precond_coeffs(i->dev, i->in[0], i->batch, (float)a->sigma_data, (float)shift, plane(i->out, i, SKIP),
                          plane(i->out, i, OUT), plane(i->out, i, IN), plane(i->out, i, NOISE));
 }
 static const struct op coeffs_op = {.name = "precond", .no_grad = 1, .forward = coeffs_forward};
@@ -77,14 +79,14 @@ static struct precond precond_in(struct graph *g, struct node *x, struct node *s
     return pc;
 }
 
-struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data)
+struct precond op_precond_in(struct graph *g, struct node *x, struct node *sigma, double sigma_data, double sigma_min)
 {
-    return precond_in(g, x, sigma, (struct attr){sigma_data, true});
+    return precond_in(g, x, sigma, (struct attr){sigma_data, sigma_min, true});
 }
 
 struct precond op_precond_plain(struct graph *g, struct node *x, struct node *sigma, double sigma_data)
 {
-    return precond_in(g, x, sigma, (struct attr){sigma_data, false});
+    return precond_in(g, x, sigma, (struct attr){sigma_data, 0, false});
 }
 
 struct node *op_precond_out(struct graph *g, struct node *x, struct node *f, struct precond pc)

@@ -1,24 +1,15 @@
 /* Easy consistency tuning (Geng et al. 2025, section 3): D at noise level t is pulled towards D at the lower level r of the same image,
  * noise and dropout mask, taken as a constant: L = w(t, r) d(D_t, sg D_r). With S = ||D_t - D_r||^2:
  *   pseudo-huber  d = sqrt(S + c^2) - c           dd/dD_t = (D_t - D_r) / sqrt(S + c^2)
- *   l2            d = S / sg (S + c^2)^p          dd/dD_t = 2 (D_t - D_r) / (S + c^2)^p */
+ *   l2            d = S / sg (S + c^2)^p          dd/dD_t = 2 (D_t - D_r) / (S + c^2)^p
+ * Where r = 0 the target is the clean image: with mapping.zero this is diffusion training under ECT's weighting. */
 #include "core/target.h"
 
 static err_t step(struct pass *p)
 {
-    int n = pass_batch(p);
-    const double *w = pass_w(p);
-    double *loss = pass_loss_out(p), *g = pass_factor_out(p);
     pass_student(p);
     pass_teacher(p);
-    const double *s = pass_sqdist(p);
-    for (int i = 0; i < n; i++) {
-        loss_distance(pass_loss_opts(p), s[i], &loss[i], &g[i]);
-        loss[i] *= w[i];
-        g[i] *= w[i];
-    }
-    pass_gradient(p);
-    return ERR_OK;
+    return pass_distance(p);
 }
 
 extern const struct target target_ect;

@@ -7,22 +7,14 @@
 static err_t step(struct pass *p)
 {
     int n = pass_batch(p);
-    const double *t = pass_t(p), *w = pass_w(p);
-    double *loss = pass_loss_out(p), *g = pass_factor_out(p);
+    const double *t = pass_t(p);
     for (int i = 0; i < n; i++) {
         if (!(t[i] < 1))
             return fail(ERR_USAGE, "target flow: noise gave t = %g, a time must be in (0, 1): noise.uniform_time{}", t[i]);
     }
     pass_student_flow(p);
     pass_teacher_is_velocity(p);
-    const double *s = pass_sqdist(p);
-    for (int i = 0; i < n; i++) {
-        loss_distance(pass_loss_opts(p), s[i], &loss[i], &g[i]);
-        loss[i] *= w[i];
-        g[i] *= w[i];
-    }
-    pass_gradient(p);
-    return ERR_OK;
+    return pass_distance(p);
 }
 
 extern const struct target target_flow;

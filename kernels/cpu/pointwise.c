@@ -363,6 +363,34 @@ void cpu_sum_squares(struct kdev *d, const float *x, size_t count, double *sum)
     for (int j = 0; j < PARTS; j++) *sum += part[j];
 }
 
+INLINE void absdist_body(const float *a, const float *b, double *out, size_t per)
+{
+    double s[8] = {0};
+    size_t e = 0;
+    for (; e + 8 <= per; e += 8)
+        for (int l = 0; l < 8; l++) s[l] += fabs((double)a[e + l] - b[e + l]);
+    for (int l = 0; e < per; e++, l++) s[l] += fabs((double)a[e] - b[e]);
+    *out = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+ISA_CLONES(absdist, (const float *a, const float *b, double *out, size_t per), (a, b, out, per))
+
+void cpu_absdist_rows(struct kdev *d, const float *a, const float *b, double *sums, int n, int per)
+{
+    (void)d;
+#pragma omp parallel for schedule(static) if ((size_t)n * per > 32768)
+    for (int i = 0; i < n; i++) absdist(a + (size_t)i * per, b + (size_t)i * per, sums + i, (size_t)per);
+}
+
+/* written so that a NaN stays one */
+FLAT(sign, (const float *a, const float *b, float g, float *da, size_t lo, size_t hi), (a, b, g, da, lo, hi),
+     da[i] = a[i] > b[i] ? g : a[i] < b[i] ? -g : g * (a[i] - b[i]))
+void cpu_sign_rows(struct kdev *d, const float *a, const float *b, const float *g, float *da, int n, int per)
+{
+    (void)d;
+#pragma omp parallel for schedule(static) if ((size_t)n * per > 32768)
+    for (int i = 0; i < n; i++) sign(a, b, g[i], da, (size_t)i * per, (size_t)(i + 1) * per);
+}
+
 INLINE void clean_body(float *g, float nan_to, float inf_to, uint64_t *bad, size_t lo, size_t hi)
 {
     uint32_t count = 0;

@@ -67,9 +67,10 @@ local states = {
 local us = { 1e-4, 0.1, 0.5, 0.9, 0.9999 }
 local ts = { 0.003, 0.05, 0.5, 1, 3, 80 }
 local function grid(family)
-    if family == "noise" then return us, 1 end
+    if family == "noise" or family == "pair" then return us, 1 end
     if family == "mapping" then return ts, 1 end
     if family == "weight" then return ts, 2 end
+    if family == "adapt" then return ts, 3 end
     return { 0 }, 0
 end
 
@@ -81,7 +82,7 @@ local function number_of(v, family, f, x)
     end
     if not wrong then return v end
     local _, file, line = host.tokens(f)
-    local arg = ({ noise = "u=%s, s", mapping = "t=%s, s", weight = "t=%s, r, s" })[family] or "s"
+    local arg = ({ noise = "u=%s, s", pair = "u=%s, s", mapping = "t=%s, s", weight = "t=%s, r, s", adapt = "t=%s, r, d, s" })[family] or "s"
     error(("%s:%d: %s(%s) = %s %s"):format(file, line, family, arg:format(host.num(x)), tostring(v), wrong), 0)
 end
 
@@ -91,19 +92,23 @@ function identity.fingerprint(family, f)
     for i, st in ipairs(states) do
         for k, v in pairs(st) do state.fields[k] = v end
         state.fields.batch, state.fields.iters, state.fields.progress = 64, 1000, st.step / 1000
-        state.fields.N, state.fields.sigma_data = 0.0, 0.5
+        state.fields.N, state.fields.sigma_data = 18.0, 0.5
         for _, x in ipairs(args) do
             local function call()
                 if n == 0 then return f(state.s) end
                 if n == 1 then return f(x, state.s) end
-                return f(x, x / 2, state.s)
+                if n == 2 then return f(x, x / 2, state.s) end
+                return f(x, x / 2, 3 * x, state.s)
             end
             host.design(true)
             if i == 1 then
-                values[#values + 1] = host.num(number_of(call(), family, f, x))
+                local v, r = call()
+                values[#values + 1] = host.num(number_of(v, family, f, x))
+                if family == "pair" then values[#values + 1] = host.num(number_of(r, "pair", f, x)) end
             else
-                local ok, v = pcall(call)
+                local ok, v, r = pcall(call)
                 values[#values + 1] = ok and type(v) == "number" and host.num(v) or "error"
+                if family == "pair" then values[#values + 1] = ok and type(r) == "number" and host.num(r) or "error" end
             end
             host.design(false)
         end

@@ -19,8 +19,10 @@ settings.labels = {}       -- "family:id" -> short label
 
 local complain = host.complain
 
--- The family of design functions that a setting takes; nil for other settings.
-local function family_of(key) return fields[key].type == "fn" and key or nil end
+-- The family of design functions that a setting takes ("loss.teacher_ema": teacher_ema); nil for other settings.
+local function family_of(key) return fields[key].type == "fn" and key:match("[^.]*$") or nil end
+-- Settings that may have no function at all: "none", in a script also false.
+local function is_none(key, text) return text == "none" and fields[key].default == "none" end
 
 function settings.unknown(key, what)
     local near = type(key) == "string" and host.nearest(key, names)
@@ -199,6 +201,10 @@ function settings.canonical(key, value)
     end
     if key == "ema" then return checked(key, value == false and "" or ema_text(value)) end
     if family then
+        if is_none(key, value or "none") then return "none" end
+        if fields[key].default == "none" and type(value) ~= "function" then
+            complain(("%s: a function is needed, or false, not a %s"):format(key, type(value)), key)
+        end
         if type(value) == "number" then return checked(key, host.num(value)) end
         if type(value) ~= "function" then wrong_type(key, value) end
         return checked(key, register(family, value))
@@ -210,6 +216,7 @@ end
 function settings.from_text(key, text)
     local function design(family, word)
         local x = tonumber(word)
+        if x and fields[key].default == "none" then complain(("%s: a function is needed, or none, not a number"):format(key)) end
         if x and family ~= "ema" then return host.num(x) end
         local f, message
         if x then f = def.families.ema.const { beta = x }
@@ -226,7 +233,8 @@ function settings.from_text(key, text)
         end
         return checked(key, ema_text(value))
     end
-    if family_of(key) then return checked(key, (design(key, text))) end
+    if is_none(key, text) then return text end
+    if family_of(key) then return checked(key, (design(family_of(key), text))) end
     return checked(key, text)
 end
 
@@ -264,7 +272,7 @@ end
 -- Label of a value in tables: a library function by name and changed parameters, other values by their text.
 function settings.label(key, text)
     local family = family_of(key)
-    if not family then return text end
+    if not family or is_none(key, text) then return text end
     if key ~= "ema" then
         if not tonumber(text) and not settings.labels[family .. ":" .. text] then
             local f = by_id(family, text)
@@ -278,15 +286,16 @@ end
 function settings.fingerprint_lines(get)
     local lines = {}
     for _, key in ipairs(names) do
-        if family_of(key) then
+        local family = family_of(key)
+        if family and not is_none(key, get(key)) then
             local text = get(key)
             for word in (key == "ema" and text or text:gsub("%s", "")):gmatch("%S+") do
                 local id = key == "ema" and word:match("=(.*)$") or word
                 if not tonumber(id) then
-                    local print_key = key .. ":" .. id
+                    local print_key = family .. ":" .. id
                     if not settings.fingerprints[print_key] then
-                        local f = by_id(key, id)
-                        if type(f) == "function" then settings.fingerprints[print_key] = identity.fingerprint(key, f) end
+                        local f = by_id(family, id)
+                        if type(f) == "function" then settings.fingerprints[print_key] = identity.fingerprint(family, f) end
                     end
                     lines[#lines + 1] = ("%s %s %s"):format(key, id, settings.fingerprints[print_key] or "")
                 end

@@ -24,7 +24,7 @@ static int setup(void **state)
     g = graph_new();
     struct node *x = graph_input(g, "x", 8, 8, 1), *sigma = graph_input(g, "sigma", 1, 1, 1),
                 *labels = graph_input(g, "labels", 1, 1, 10);
-    struct precond pc = op_precond_in(g, x, sigma, digits->std);
+    struct precond pc = op_precond_in(g, x, sigma, digits->std, 0);
     struct node *shift = graph_param(g, "shift", 2, (int[]){1, 10}, (struct init){.kind = INIT_ZERO});
     struct node *f = op_add_channel(g, op_scale(g, pc.x_in, 0), op_linear(g, labels, shift, NULL));
     graph_output(g, "D", op_precond_out(g, x, f, pc));

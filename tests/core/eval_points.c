@@ -19,7 +19,7 @@ static int setup(void **state)
     if (kernels_find("cpu", &k) || k->open(&dev, "cpu", 1) || dataset_open(&roll, "swissroll")) return 1;
     g = graph_new(); /* the best denoiser of a Gaussian */
     struct node *x = graph_input(g, "x", 1, 1, 2), *sigma = graph_input(g, "sigma", 1, 1, 1);
-    struct precond pc = op_precond_in(g, x, sigma, roll->std);
+    struct precond pc = op_precond_in(g, x, sigma, roll->std, 0);
     struct node *matrix = graph_param(g, "m", 2, (int[]){2, 2}, (struct init){.kind = INIT_ZERO});
     graph_output(g, "D", op_precond_out(g, x, op_linear(g, pc.x_in, matrix, NULL), pc));
     if (params_new(&w, g, k, dev)) return 1;

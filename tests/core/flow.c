@@ -208,7 +208,7 @@ static err_t lab_run(struct lab *l, const double *w, int n)
 static void loss_by_formula(void **state)
 {
     (void)state;
-    static const struct loss_opts opts[] = {{false, 0, 0}, {false, 0.01, 0.5}, {false, 0.3, 1}};
+    static const struct loss_opts opts[] = {{LOSS_L2, 0, 0}, {LOSS_L2, 0.01, 0.5}, {LOSS_L2, 0.3, 1}};
     for (size_t o = 0; o < ARRAY_LEN(opts); o++) {
         struct lab l = lab_open(opts[o]);
         float y[2 * N], eps[2 * N];
@@ -238,7 +238,7 @@ static void loss_by_formula(void **state)
 static void gradient(void **state)
 {
     (void)state;
-    struct lab l = lab_open((struct loss_opts){false, 0, 0});
+    struct lab l = lab_open((struct loss_opts){LOSS_L2, 0, 0});
     assert_ok(lab_run(&l, weight, N));
     for (int i = 0; i < graph_nparams(l.g); i++) {
         const struct param_info *info = graph_param_info(l.g, i);
@@ -265,7 +265,7 @@ static void gradient(void **state)
         mem_free(x);
         mem_free(d);
     }
-    struct lab adaptive = lab_open((struct loss_opts){false, 0.2, 0.7});
+    struct lab adaptive = lab_open((struct loss_opts){LOSS_L2, 0.2, 0.7});
     double by_hand[N], most = 0;
     assert_ok(lab_run(&l, weight, N));
     for (int i = 0; i < N; i++) by_hand[i] = weight[i] / pow(pass_squares(l.p)[i] + 0.04, 0.7);
@@ -281,7 +281,7 @@ static void gradient(void **state)
 static void times(void **state)
 {
     (void)state;
-    struct lab l = lab_open((struct loss_opts){false, 0, 0});
+    struct lab l = lab_open((struct loss_opts){LOSS_L2, 0, 0});
     double was = t[2];
     assert_ok(lab_run(&l, weight, 3)); /* unused rows have no part */
     assert_true(isfinite(pass_loss(l.p)[2]));

@@ -152,7 +152,7 @@ static struct node *make_attention2(struct graph *g, struct node *x, struct node
 /* sigma is z through a graph of its own: positive, and without a gradient */
 static struct node *make_precond(struct graph *g, struct node *x, struct node *z)
 {
-    struct precond pc = op_precond_in(g, x, z, 0.5);
+    struct precond pc = op_precond_in(g, x, z, 0.5, 0);
     return op_precond_out(g, x, conv_of(g, pc.x_in, "f", node_channels(x), 3), pc);
 }
 /* several users of one value, some that add and one (conv) that cannot */

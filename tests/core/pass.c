@@ -61,7 +61,7 @@ static float *gradient(const struct setting *s, const char *target, int rows, fl
                             .teacher = target_find(target)->needs_r,
                             .share_dropout = true,
                             .sigma_data = 0.5,
-                            .loss = {.huber = true, .c = 0.1}};
+                            .loss = {.metric = LOSS_HUBER, .c = 0.1}};
     assert_ok(pass_new(&p, &c));
     float *const in[] = {pass_y(p), pass_eps(p), pass_eps_r(p), pass_labels(p), pass_augment(p)};
     static const size_t width[] = {PER, PER, PER, LABELS, AUGMENT};

@@ -21,7 +21,7 @@ static int setup(void **state)
     (void)state;
     g = graph_new();
     struct node *x = graph_input(g, "x", 4, 4, 2), *sigma = graph_input(g, "sigma", 1, 1, 1);
-    struct precond pc = op_precond_in(g, x, sigma, SD);
+    struct precond pc = op_precond_in(g, x, sigma, SD, 0);
     /* a parameter, so that the set is not empty; it is multiplied by 0 */
     struct node *one = graph_param(g, "one", 4, (int[]){2, 2, 1, 1}, (struct init){.kind = INIT_ONE, .scale = 1});
     struct node *f = op_scale(g, op_conv(g, pc.x_in, one, NULL), 0);

@@ -155,7 +155,7 @@ static void values(void **state)
 {
     (void)state;
     static const struct loss_opts opts[] = {
-        {true, 0, 0}, {true, 0.3, 0}, {false, 0, 0.5}, {false, 0.3, 1}, {false, 0.1, 0}};
+        {LOSS_HUBER, 0, 0}, {LOSS_HUBER, 0.3, 0}, {LOSS_L2, 0, 0.5}, {LOSS_L2, 0.3, 1}, {LOSS_L2, 0.1, 0}};
     set_r(0.5);
     for (size_t o = 0; o < ARRAY_LEN(opts); o++) {
         struct pass_config c = shared;
@@ -164,7 +164,7 @@ static void values(void **state)
         go(p, "ect", N, 0, grad);
         for (int i = 0; i < N; i++) {
             double s = pass_squares(p)[i], cc = c.loss.c * c.loss.c;
-            double want = c.loss.huber ? sqrt(s + cc) - c.loss.c : s / pow(s + cc, c.loss.p);
+            double want = c.loss.metric == LOSS_HUBER ? sqrt(s + cc) - c.loss.c : s / pow(s + cc, c.loss.p);
             assert_near(pass_loss(p)[i], weight[i] * want, 1e-6);
         }
         assert_true(pass_teacher_ran(p));
@@ -177,7 +177,7 @@ static void rows_with_r_zero(void **state)
     (void)state;
     struct flops f;
     struct pass_config c = shared;
-    c.loss = (struct loss_opts){true, 0.05, 0};
+    c.loss = (struct loss_opts){LOSS_HUBER, 0.05, 0};
     graph_flops(g, &f);
     struct pass *p = open_pass(c);
     set_r(0);
@@ -212,7 +212,7 @@ static void teacher_is_constant(void **state)
 {
     (void)state;
     struct pass_config c = shared;
-    c.loss = (struct loss_opts){false, 0.2, 0.7};
+    c.loss = (struct loss_opts){LOSS_L2, 0.2, 0.7};
     struct pass *p = open_pass(c);
     set_r(0.7);
     go(p, "ect", N, 0, grad);
@@ -260,8 +260,8 @@ static void what_is_shared(void **state)
     set_r(1);
     for (int noise = 0; noise < 2; noise++) {
         for (int mask = 0; mask < 2; mask++) {
-            struct pass *p =
-                open_pass((struct pass_config){.share_noise = noise, .share_dropout = mask, .loss = {true, 0, 0}});
+            struct pass *p = open_pass(
+                (struct pass_config){.share_noise = noise, .share_dropout = mask, .loss = {LOSS_HUBER, 0, 0}});
             go(p, "ect", N, 0.5F, grad);
             for (int i = 0; i < N; i++) {
                 if (noise && mask) assert_near(pass_squares(p)[i], 0, 1e-9);
@@ -276,7 +276,7 @@ static void what_is_shared(void **state)
 static void no_distance_no_gradient(void **state)
 {
     (void)state;
-    static const struct loss_opts opts[] = {{true, 0, 0}, {false, 0, 0.5}, {false, 0, 1}, {false, 0, 0}};
+    static const struct loss_opts opts[] = {{LOSS_HUBER, 0, 0}, {LOSS_L2, 0, 0.5}, {LOSS_L2, 0, 1}, {LOSS_L2, 0, 0}};
     size_t n = graph_arena_floats(g);
     float *a = mem_array(n, sizeof *a);
     set_r(1);
@@ -300,7 +300,7 @@ static void unused_rows(void **state)
     size_t n = graph_arena_floats(g);
     float *a = mem_array(n, sizeof *a), *b = mem_array(n, sizeof *b);
     struct pass_config c = shared;
-    c.loss = (struct loss_opts){true, 0.1, 0};
+    c.loss = (struct loss_opts){LOSS_HUBER, 0.1, 0};
     set_r(0.5);
     struct pass *large = open_pass(c);
     c.rows = 3;

@@ -178,7 +178,7 @@ static void check_case(struct gfile *f, const struct batch *b, const json_t *c)
     struct rows rows = rows_new(b->n);
     float *grad = device_new(g, NULL, graph_arena_floats(b->net.graph));
     double noise = json_num(c, "loss_f32_vs_f64", 0), grad_noise = json_num(c, "grad_f32_vs_f64", 0);
-    struct loss_opts loss = {.huber = true, .c = json_num(c, "c", 0)};
+    struct loss_opts loss = {.metric = LOSS_HUBER, .c = json_num(c, "c", 0)};
     struct pass *pass = NULL;
     snprintf(prefix, sizeof prefix, "case%02d/", number);
 

@@ -162,6 +162,15 @@ static void run_rows(struct bench *b, const int *q)
             want += ((double)x[i * per + e] - z[i * per + e]) * ((double)x[i * per + e] - z[i * per + e]);
         emit1(b, sums[i] / want, 1);
     }
+    z[0] = x[0];
+    b->k->absdist_rows(b->d, x, z, sums, n, per);
+    for (int i = 0; i < n; i++) {
+        double want = 0;
+        for (int e = 0; e < per; e++) want += fabs((double)x[i * per + e] - z[i * per + e]);
+        emit1(b, want == 0 ? sums[i] + 1 : sums[i] / want, 1);
+    }
+    b->k->sign_rows(b->d, x, z, a, y, n, per);
+    for (size_t i = 0; i < total; i++) emit1(b, y[i], x[i] == z[i] ? 0 : x[i] > z[i] ? a[i / per] : -a[i / per]);
     b->k->axpby_f64(b->d, wide, 0.3, y0, -1.7, out, total);
     for (size_t i = 0; i < total; i++) emit1(b, out[i], 0.3 * wide[i] - 1.7 * y0[i]);
     b->k->axpby_f64(b->d, wide, 0.3, NULL, 9, wide, total);
@@ -371,7 +380,7 @@ static void run_ema(struct bench *b, const int *q)
 
 #define COPIES "fill copy to_f32 to_f64"
 #define HEADS "qkv_split qkv_merge heads_merge heads_split"
-#define ROWS "scale_rows blend_rows add_noise diff_rows sqdist_rows axpby_f64"
+#define ROWS "scale_rows blend_rows add_noise diff_rows sqdist_rows absdist_rows sign_rows axpby_f64"
 #define CHANNELS "add_channel add_channel_bwd mean_pool sum_rows_acc add_bias"
 const struct op_case point_cases[] = {
     {"normal normal_at", run_normal, {1, 1, 0}, 0},

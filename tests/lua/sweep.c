@@ -312,7 +312,7 @@ static void sets(void **state)
         {"nosuch:dropout=0.1", "no sweep 'nosuch'"},
         {"mapping:foo=0.1", "unknown setting 'foo'"},
         {"replicates=0", "whole number from 1"},
-        {"metric=l3", "pseudo-huber|l2"},
+        {"metric=l3", "pseudo-huber|l2|l1"},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         assert_err(ERR_USAGE, script_open(&s, "x.lua", example, &bad[i].set, 1, &test_host));
