@@ -10,7 +10,8 @@ static err_t step(struct pass *p)
     const double *t = pass_t(p);
     for (int i = 0; i < n; i++) {
         if (!(t[i] < 1))
-            return fail(ERR_USAGE, "target flow: noise gave t = %g, a time must be in (0, 1): noise.uniform_time{}", t[i]);
+            return fail(ERR_USAGE, "target flow: noise gave t = %g, a time must be in (0, 1): noise.uniform_time{}",
+                        t[i]);
     }
     pass_student_flow(p);
     pass_teacher_is_velocity(p);

@@ -383,7 +383,9 @@ void cpu_absdist_rows(struct kdev *d, const float *a, const float *b, double *su
 
 /* written so that a NaN stays one */
 FLAT(sign, (const float *a, const float *b, float g, float *da, size_t lo, size_t hi), (a, b, g, da, lo, hi),
-     da[i] = a[i] > b[i] ? g : a[i] < b[i] ? -g : g * (a[i] - b[i]))
+     da[i] = a[i] > b[i]   ? g
+             : a[i] < b[i] ? -g
+                           : g * (a[i] - b[i]))
 void cpu_sign_rows(struct kdev *d, const float *a, const float *b, const float *g, float *da, int n, int per)
 {
     (void)d;
