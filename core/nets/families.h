@@ -6,6 +6,7 @@
 #include "core/ops.h"
 
 err_t adm_build(struct graph *g, const struct net_config *c) MUST_USE;
+err_t edm2_build(struct graph *g, const struct net_config *c) MUST_USE;
 err_t songunet_build(struct graph *g, const struct net_config *c) MUST_USE;
 err_t mlp_build(struct graph *g, const struct net_config *c) MUST_USE;
 

@@ -8,7 +8,8 @@
 
 static const char *const coders[] = {"standard", "skip", "residual"}; /* by CODER_ */
 
-static const struct net_family families[] = {{"songunet", songunet_build}, {"adm", adm_build}, {"mlp", mlp_build}};
+static const struct net_family families[] = {
+    {"songunet", songunet_build}, {"adm", adm_build}, {"edm2", edm2_build}, {"mlp", mlp_build}};
 
 /* Karras et al. 2022, Table 7: CIFAR-10, DDPM++. */
 #define CIFAR10_DDPMPP_OF(n)                                                                                           \
@@ -26,6 +27,12 @@ static const struct net_family families[] = {{"songunet", songunet_build}, {"adm
     .family = "adm", .resolution = 64, .in_channels = 3, .width = 192, .mult = {1, 2, 3, 4}, .nmult = 4, .blocks = 3,  \
     .attn = {32, 16, 8}, .nattn = 3, .emb_mult = 4, .noise_mult = 1, .sigma_data = 0.5, .head = 64
 
+/* Karras et al. 2024, ImageNet-64; S to XL are what ECT tunes, with the uncertainty head left out (net.logvar). Labels: 1000 classes. */
+#define EDM2_IMG64(channels)                                                                                           \
+    .family = "edm2", .resolution = 64, .in_channels = 3, .label_dim = 1000, .width = channels, .mult = {1, 2, 3, 4},  \
+    .nmult = 4, .blocks = 3, .attn = {16, 8}, .nattn = 2, .sigma_data = 0.5, .head = 64, .logvar_channels = 128,       \
+    .clip = 256
+
 const struct net_preset net_presets[] = {
     {"cifar10-ddpmpp", "EDM's CIFAR-10 network, unconditional: the one ECT tunes", {CIFAR10_DDPMPP}},
     {"cifar10-ddpmpp-cond", "the same, class-conditional", {CIFAR10_DDPMPP, .label_dim = 10}},
@@ -42,6 +49,11 @@ const struct net_preset net_presets[] = {
      "the same of NCSN++: iCT-deep's, with its Fourier scale of 0.02",
      {CIFAR10_NCSNPP_OF(8, 0.02)}},
     {"imagenet64-adm", "ADM for ImageNet-64, class-conditional", {IMAGENET64_ADM, .label_dim = 1000}},
+    {"edm2-img64-xs", "EDM2 for ImageNet-64, class-conditional, 125 M parameters", {EDM2_IMG64(128)}},
+    {"edm2-img64-s", "280 M parameters", {EDM2_IMG64(192)}},
+    {"edm2-img64-m", "498 M parameters", {EDM2_IMG64(256)}},
+    {"edm2-img64-l", "777 M parameters", {EDM2_IMG64(320)}},
+    {"edm2-img64-xl", "1119 M parameters", {EDM2_IMG64(384)}},
     {"digits",
      "the demo's network for 8x8 digits",
      {.family = "songunet",

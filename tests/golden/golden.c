@@ -288,7 +288,7 @@ static const struct {
     {"kd_prdc", check_kd_prdc},
     {"inception", check_inception},
     {"dinov2", check_dinov2},
-    {"edm2", NULL},
+    {"edm2", check_network},
     {"ct_cd_loss", NULL},
 };
 

@@ -25,6 +25,25 @@ static int int_list(const json_t *list, int *out)
 }
 
 /* Defaults are those of the published modules. */
+static void edm2_config(const json_t *config, struct net_config *c)
+{
+    snprintf(c->family, sizeof c->family, "edm2");
+    if (!json_object_get(config, "channel_mult")) c->nmult = 4, memcpy(c->mult, (int[]){1, 2, 3, 4}, 4 * sizeof(int));
+    if (!json_object_get(config, "attn_resolutions")) c->nattn = 2, memcpy(c->attn, (int[]){16, 8}, 2 * sizeof(int));
+    c->width = (int)json_num(config, "model_channels", 192);
+    c->blocks = (int)json_num(config, "num_blocks", 3);
+    c->emb_mult = (int)json_num(config, "channel_mult_emb", 0);
+    c->noise_mult = (int)json_num(config, "channel_mult_noise", 0);
+    c->head = (int)json_num(config, "channels_per_head", 64);
+    c->logvar_channels = (int)json_num(config, "logvar_channels", 128);
+    c->clip = json_is_null(json_object_get(config, "clip_act")) ? 0 : json_num(config, "clip_act", 256);
+    c->label_balance = json_num(config, "label_balance", 0.5);
+    c->concat_balance = json_num(config, "concat_balance", 0.5);
+    c->res_balance = json_num(config, "res_balance", 0.3);
+    c->attn_balance = json_num(config, "attn_balance", 0.3);
+    c->nfilter = int_list(json_object_get(config, "resample_filter"), c->filter);
+}
+
 static void songunet_config(const json_t *config, struct net_config *c)
 {
     c->fourier = !strcmp(text_of(config, "embedding_type", "positional"), "fourier");
@@ -48,10 +67,10 @@ static void adm_config(const json_t *config, struct net_config *c)
 bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, char why[160])
 {
     const json_t *mult = json_object_get(config, "channel_mult"), *attn = json_object_get(config, "attn_resolutions");
-    const char *type = text_of(config, "model_type", "SongUNet");
-    bool adm = !strcmp(type, "DhariwalUNet");
-    if (!json_is_object(config) || (!adm && strcmp(type, "SongUNet"))) {
-        snprintf(why, 160, "its configuration is neither a SongUNet nor a DhariwalUNet");
+    const char *type = text_of(config, "model_type", "EDM2"); /* EDM2's configurations name no type */
+    bool adm = !strcmp(type, "DhariwalUNet"), edm2 = !strcmp(type, "EDM2");
+    if (!json_is_object(config) || (!adm && !edm2 && strcmp(type, "SongUNet"))) {
+        snprintf(why, 160, "its configuration is none of SongUNet, DhariwalUNet and EDM2");
         return false;
     }
     *c = (struct net_config){.family = "songunet",
@@ -70,15 +89,17 @@ bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, 
                              .nattn = 1};
     if (mult) c->nmult = int_list(mult, c->mult);
     if (attn) c->nattn = int_list(attn, c->attn);
-    if (adm) adm_config(config, c);
+    if (edm2) edm2_config(config, c);
+    else if (adm) adm_config(config, c);
     else songunet_config(config, c);
     if (c->nmult <= NET_LEVELS && c->nattn <= NET_LEVELS && c->nfilter <= NET_LEVELS) return true;
     snprintf(why, 160, "more than %d resolutions or taps", NET_LEVELS);
     return false;
 }
 
-/* README: norm weights 1 + 0.4 u, other vectors 0.4 u, the rest 2 sqrt(3 / fan_in) u, rounded to float. */
-static void portable_values(const struct param_info *info, float *out)
+/* README: norm weights 1 + 0.4 u, other vectors 0.4 u, the rest 2 sqrt(3 / fan_in) u, rounded to float; in EDM2 gains 0.7 + 0.6 u, the
+ * rest 2 sqrt(3) 1.4 u. */
+static void portable_values(const struct net_config *c, const struct param_info *info, float *out)
 {
     size_t len = strlen(info->name);
     bool norm = strstr(info->name, "norm") && len > 6 && !strcmp(info->name + len - 6, "weight");
@@ -86,6 +107,10 @@ static void portable_values(const struct param_info *info, float *out)
     for (int i = 1; i < info->ndim; i++) fan_in *= info->dims[i];
     if (info->ndim >= 2) scale = 2 * sqrt(3 / fan_in);
     if (norm && info->ndim < 2) shift = 1;
+    if (!strcmp(c->family, "edm2")) {
+        shift = info->ndim ? 0 : 0.7;
+        scale = info->ndim ? 2 * sqrt(3) * 1.4 : 0.6;
+    }
     for (size_t i = 0; i < info->count; i++) out[i] = (float)(shift + scale * portable_u(info->name, (uint32_t)i));
 }
 
@@ -120,7 +145,7 @@ static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
     }
     double *x = t ? need(p, NULL, "%s", name) : NULL;
     float *values = mem_array(info->count, sizeof(float));
-    if (!t) portable_values(info, values);
+    if (!t) portable_values(&n->c, info, values);
     for (size_t j = 0; x && j < info->count; j++) values[j] = (float)x[j];
     if (constant) ok = x && same_buffer(p, n, i, x);
     else params_set(n->weights, i, values);
@@ -140,6 +165,7 @@ bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
     if (head) n->c.head = atoi(head); /* the published module has 64 in its source; some files were made with another */
     json_decref(config);
     if (!ok) return false;
+    n->c.logvar = st_find(p->f->st, "param/logvar_fourier.freqs") != NULL; /* ECT's variant has no such head */
     n->per = (size_t)n->c.resolution * (size_t)n->c.resolution * (size_t)n->c.in_channels;
     n->graph = graph_new();
     if (net_build(n->graph, &n->c) || params_new(&n->weights, n->graph, n->g->k, n->g->dev)) {
@@ -240,12 +266,14 @@ static bool listed(const json_t *names, const char *name)
     return false;
 }
 
-static void compare_gradstat(struct part *p, const struct param_info *info, const double *got, double noise)
+/* Sum, norm, first and last value of a tensor: the sum's bound grows with the root of its terms. */
+static void compare_stat(struct part *p, const char *kind, const char *group, const struct param_info *info,
+                         const double *got, double noise)
 {
     size_t n = 0;
-    double *want = need(p, &n, "gradstat/%s", info->name);
+    double *want = need(p, &n, "%s/%s", group, info->name);
     if (!want || n != 4) {
-        part_fail(p, "gradstat/%s has %zu values", info->name, n);
+        part_fail(p, "%s/%s has %zu values", group, info->name, n);
         mem_free(want);
         return;
     }
@@ -255,9 +283,9 @@ static void compare_gradstat(struct part *p, const struct param_info *info, cons
         squares += got[i] * got[i];
     }
     double stat[4] = {sum, sqrt(squares), got[0], got[info->count - 1]};
-    part_close(p, "gradient statistic", info->name, stat, want, 1, bound * sqrt((double)info->count));
+    part_close(p, kind, info->name, stat, want, 1, bound * sqrt((double)info->count));
     p->tensors--;
-    part_close(p, "gradient statistic", info->name, stat + 1, want + 1, 3, bound);
+    part_close(p, kind, info->name, stat + 1, want + 1, 3, bound);
     mem_free(want);
 }
 
@@ -296,7 +324,8 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
             /* a layer of an input that was not given has no published gradient at all; ours is then zero */
             part_fail(p, "no %sgrad/%s", prefix, info->name);
         }
-        if (!*prefix && has_tensor(p->f, "gradstat/%s", info->name)) compare_gradstat(p, info, got, noise);
+        if (!*prefix && has_tensor(p->f, "gradstat/%s", info->name))
+            compare_stat(p, "gradient statistic", "gradstat", info, got, noise);
         mem_free(f);
         mem_free(got);
         mem_free(want);
@@ -340,6 +369,7 @@ static void check_parameters(struct gfile *f, const struct gnet *net)
 struct inputs {
     size_t n; /* images */
     double *x, *sigma, *w, *labels, *augment;
+    double *w_logvar; /* NULL: the network has no such output */
 };
 
 static void set_inputs(const struct gnet *net, struct program *prog, const struct inputs *in)
@@ -423,10 +453,12 @@ static void check_c_noise(struct gfile *f, const struct gnet *net, const struct 
     part_end(&p);
 }
 
-static void compare_loss(struct gfile *f, const struct inputs *in, const double *d, size_t n, double f32_vs_f64)
+/* got: the outputs, d [n] and logvar [in->n] or NULL; noise: relative to the largest D, logvar */
+static void compare_loss(struct gfile *f, const struct inputs *in, const double *d, size_t n, const double *logvar,
+                         const json_t *f32_vs_f64)
 {
     struct part p;
-    double loss = 0, weight = 0, noise = noise_floor(f32_vs_f64);
+    double loss = 0, weight = 0, squares = 0, noise = noise_floor(json_num(f32_vs_f64, "D", 0));
     part_begin(&p, f, "loss");
     double *want = need(&p, NULL, "out64/loss"), *f32 = need(&p, NULL, "out/loss"), *d64 = take(f, NULL, "out64/D");
     if (!d64) d64 = take(f, NULL, "out/D");
@@ -434,14 +466,59 @@ static void compare_loss(struct gfile *f, const struct inputs *in, const double 
         loss += in->w[i] * d[i];
         weight += in->w[i] * in->w[i];
     }
+    for (size_t i = 0; logvar && i < in->n; i++) {
+        loss += in->w_logvar[i] * logvar[i];
+        squares += in->w_logvar[i] * in->w_logvar[i];
+    }
     if (want && f32 && d64) {
         double bound = bound_factor * noise * max_abs(d64, n) * sqrt(weight);
+        if (logvar)
+            bound +=
+                bound_factor * noise_floor(json_num(f32_vs_f64, "logvar", 0)) * max_abs(logvar, in->n) * sqrt(squares);
         part_close(&p, "loss", "loss", &loss, want, 1, bound);
         part_close(&p, "loss", "loss", &loss, f32, 1, bound + noise_floor(0) * fabs(*want) * 20);
     }
     mem_free(want);
     mem_free(f32);
     mem_free(d64);
+    part_end(&p);
+}
+
+/* The uncertainty head: its value, and where its gradient comes from. The caller frees the result. */
+static double *check_logvar(struct gfile *f, const struct gnet *net, const struct inputs *in, struct program *prog,
+                            double f32_vs_f64)
+{
+    struct part p;
+    part_begin(&p, f, "logvar");
+    double *got = download(net->g, program_output(prog, "logvar"), in->n);
+    compare_output(&p, got, "logvar", in->n, f32_vs_f64);
+    device_put(net->g, program_output_grad(prog, "logvar"), in->w_logvar, in->n);
+    part_end(&p);
+    return got;
+}
+
+/* The forward pass in training mode begins with the forced normalisation: what it leaves in the weights. Large tensors are stored as
+ * sum, norm, first and last value. */
+static void check_forced_norm(struct gfile *f, struct gnet *net)
+{
+    struct part p;
+    part_begin(&p, f, "forced normalisation");
+    params_force_norm(net->weights);
+    for (int i = 0; i < graph_nparams(net->graph); i++) {
+        const struct param_info *info = graph_param_info(net->graph, i);
+        size_t n = info->count;
+        if (info->buffer || !info->ndim) continue;
+        float *values = mem_array(n, sizeof(float));
+        double *got = mem_array(n, sizeof(double)), *want = take(f, NULL, "param_after/%s", info->name);
+        params_get(net->weights, i, values);
+        for (size_t j = 0; j < n; j++) got[j] = values[j];
+        double noise = bound_factor * noise_floor(0);
+        if (want) part_close(&p, "normalised weight", info->name, got, want, n, noise * max_abs(want, n));
+        else compare_stat(&p, "normalised weight", "param_after_stat", info, got, noise_floor(0));
+        mem_free(want);
+        mem_free(got);
+        mem_free(values);
+    }
     part_end(&p);
 }
 
@@ -453,19 +530,22 @@ static void check_backward(struct gfile *f, const struct gnet *net, const struct
     size_t n = in->n * net->per;
     float *grad = device_new(g, NULL, graph_arena_floats(net->graph));
     part_begin(&p, f, "gradients");
-    struct program *prog = forward(&p, net, in, (struct program_opts){.grad = GRAD_ALL, .only = "D"});
+    struct program_opts opts = {.grad = GRAD_ALL, .only = in->w_logvar ? "D,logvar" : "D"};
+    struct program *prog = forward(&p, net, in, opts);
     if (!prog) {
         part_end(&p);
         goto done;
     }
     double *d = gnet_download(net, program_output(prog, "D"), in->n);
+    double *logvar = in->w_logvar ? check_logvar(f, net, in, prog, json_num(noise, "logvar", 0)) : NULL;
     gnet_upload(net, program_output_grad(prog, "D"), in->w, in->n);
     program_backward(prog, net->weights, &ctx, grad);
     gnet_compare_grads(&p, net, grad, "", json_num(noise, "grad_max", 0), NULL);
     part_end(&p);
 
-    compare_loss(f, in, d, n, json_num(noise, "D", 0));
+    compare_loss(f, in, d, n, logvar, noise);
     mem_free(d);
+    mem_free(logvar);
 
     part_begin(&p, f, "gradient of x");
     double *dx = gnet_download(net, program_input_grad(prog, "x"), in->n), *want = take(f, NULL, "grad_in64/x");
@@ -495,11 +575,13 @@ void check_network(struct gfile *f)
     in.w = need(&p, NULL, "in/w");
     if (ok) in.labels = gnet_labels(&p, &net, in.n);
     in.augment = take(f, NULL, "in/augment_labels");
+    if (ok && net.c.logvar) in.w_logvar = need(&p, NULL, "in/w_logvar");
     if (ok && !p.failed) {
         check_parameters(f, &net);
         check_written(f, &net);
-        check_forward(f, &net, &in, "D", false, json_num(noise, "D", 0));
         check_forward(f, &net, &in, "D_eval", true, json_num(noise, "D_eval", 0));
+        if (graph_has_forced_norm(net.graph)) check_forced_norm(f, &net);
+        check_forward(f, &net, &in, "D", false, json_num(noise, "D", 0));
         check_forward(f, &net, &in, "F", false, json_num(noise, "D", 0));
         check_c_noise(f, &net, &in);
         check_backward(f, &net, &in, noise);
@@ -507,7 +589,7 @@ void check_network(struct gfile *f)
         part_end(&p);
     }
     gnet_close(&net);
-    double *const mine[] = {in.x, in.sigma, in.w, in.labels, in.augment};
+    double *const mine[] = {in.x, in.sigma, in.w, in.labels, in.augment, in.w_logvar};
     for (size_t i = 0; i < ARRAY_LEN(mine); i++) mem_free(mine[i]);
     json_decref(noise);
 }
