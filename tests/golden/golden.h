@@ -92,6 +92,9 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
 
 /* A checkpoint written with the file's weights has the published names, order and shapes. */
 void check_written(struct gfile *f, const struct gnet *net);
+/* Compares the weights with PREFIXparam_after/NAME, what the forced normalisation leaves; large tensors are stored as sum, norm, first and last
+ * value, in PREFIXparam_after_stat/NAME. */
+void gnet_compare_weights(struct part *p, const struct gnet *net, const char *prefix);
 
 /* One function a family. */
 void check_network(struct gfile *f);

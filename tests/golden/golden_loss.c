@@ -30,6 +30,8 @@ static bool batch_open(struct batch *b, struct part *p, double sigma_data)
     if (!ok || p->failed) return false;
     b->n = ny / b->net.per;
     if (ny != ne || b->n * b->net.per != ny) part_fail(p, "in/y and in/eps do not fit the configuration");
+    params_force_norm(
+        b->net.weights); /* where there is one: the student's forward begins with it, the teacher's does not */
     b->labels = gnet_labels(p, &b->net, b->n);
     return !p->failed;
 }
@@ -125,9 +127,10 @@ static void compare_level(struct part *p, const char *prefix, const char *name, 
     mem_free(f32);
 }
 
-/* ---- ECT, main branch ------------------------------------------------------------------------------------------------------------------- */
+/* ---- ECT: the main branch, and imgnet with its other weighting ------------------------------------------------------------------------------------------------------------------- */
 
-static bool case_levels(struct part *p, const json_t *c, const char *prefix, size_t n, struct rows *rows)
+static bool case_levels(struct part *p, const json_t *c, const char *prefix, size_t n, const char *weighting,
+                        struct rows *rows)
 {
     char expr[160], z[64];
     double sigma_data = json_num(c, "sigma_data", 0.5), q = json_num(c, "q", 2);
@@ -143,7 +146,7 @@ static bool case_levels(struct part *p, const json_t *c, const char *prefix, siz
     for (size_t i = 0; !p->failed && i < n; i++) {
         rows->r[i] = design_call(p, expr, &s, &rows->t[i], 1);
         double tr[2] = {rows->t[i], rows->r[i]};
-        rows->w[i] = design_call(p, "ect.weight.inv_dt{}", &s, tr, 2);
+        rows->w[i] = design_call(p, weighting, &s, tr, 2);
     }
     return !p->failed;
 }
@@ -159,17 +162,17 @@ static double loss_unit(double noise, const double *want, const double *f32, con
     return unit;
 }
 
-static bool has_grads(const struct gfile *f, const char *prefix)
+static bool has_tensors(const struct gfile *f, const char *prefix, const char *group)
 {
     char start[64];
-    size_t len = (size_t)snprintf(start, sizeof start, "%sgrad", prefix);
+    size_t len = (size_t)snprintf(start, sizeof start, "%s%s", prefix, group);
     for (int i = 0; i < st_count(f->st); i++) {
         if (!strncmp(st_at(f->st, i)->name, start, len)) return true;
     }
     return false;
 }
 
-static void check_case(struct gfile *f, const struct batch *b, const json_t *c)
+static void check_case(struct gfile *f, const struct batch *b, const char *weighting, const json_t *c)
 {
     struct part p;
     char prefix[32];
@@ -183,7 +186,7 @@ static void check_case(struct gfile *f, const struct batch *b, const json_t *c)
     snprintf(prefix, sizeof prefix, "case%02d/", number);
 
     part_begin(&p, f, "case%02d t r", number);
-    bool ok = case_levels(&p, c, prefix, b->n, &rows);
+    bool ok = case_levels(&p, c, prefix, b->n, weighting, &rows);
     if (ok) {
         compare_level(&p, prefix, "t", rows.t, b->n);
         compare_level(&p, prefix, "r", rows.r, b->n);
@@ -210,7 +213,12 @@ static void check_case(struct gfile *f, const struct batch *b, const json_t *c)
     }
     part_end(&p);
 
-    if (pass && has_grads(f, prefix)) {
+    if (pass && has_tensors(f, prefix, "param_after")) {
+        part_begin(&p, f, "case%02d normalised weights", number);
+        gnet_compare_weights(&p, &b->net, prefix);
+        part_end(&p);
+    }
+    if (pass && has_tensors(f, prefix, "grad")) {
         part_begin(&p, f, "case%02d gradients", number);
         gnet_compare_grads(&p, &b->net, grad, prefix, grad_noise, json_object_get(c, "nonfinite_grads"));
         part_end(&p);
@@ -225,12 +233,11 @@ void check_ect_loss(struct gfile *f)
     struct part p;
     struct batch b = {0};
     const char *branch = st_meta(f->st, "branch");
-    if (!branch || strcmp(branch, "main")) {
-        part_not_yet(f, "ect_loss", branch ? "this branch is not built yet" : "no branch named");
-        return;
-    }
+    bool main_branch = branch && !strcmp(branch, "main"), imgnet = branch && !strcmp(branch, "imgnet");
+    const char *weighting = main_branch ? "ect.weight.inv_dt{}" : "ect.weight.snr_plus{}";
     json_t *cases = meta_json(f, "cases");
     part_begin(&p, f, "network");
+    if (!main_branch && !imgnet) part_fail(&p, "unknown branch '%s' of ECT", branch ? branch : "(none)");
     if (!json_array_size(cases)) part_fail(&p, "no cases in its metadata");
     double sigma_data = NAN;
     for (size_t i = 0; !p.failed && i < json_array_size(cases); i++) {
@@ -241,7 +248,7 @@ void check_ect_loss(struct gfile *f)
             sigma_data = needs;
             if (!batch_open(&b, &p, sigma_data)) break;
         }
-        check_case(f, &b, c);
+        check_case(f, &b, weighting, c);
     }
     if (p.failed) part_end(&p);
     batch_close(&b);

@@ -289,6 +289,27 @@ static void compare_stat(struct part *p, const char *kind, const char *group, co
     mem_free(want);
 }
 
+void gnet_compare_weights(struct part *p, const struct gnet *net, const char *prefix)
+{
+    double noise = bound_factor * noise_floor(0);
+    for (int i = 0; i < graph_nparams(net->graph); i++) {
+        const struct param_info *info = graph_param_info(net->graph, i);
+        size_t n = info->count;
+        if (info->buffer || !info->ndim) continue;
+        float *values = mem_array(n, sizeof(float));
+        double *got = mem_array(n, sizeof(double)), *want = take(p->f, NULL, "%sparam_after/%s", prefix, info->name);
+        char group[64];
+        params_get(net->weights, i, values);
+        for (size_t j = 0; j < n; j++) got[j] = values[j];
+        snprintf(group, sizeof group, "%sparam_after_stat", prefix);
+        if (want) part_close(p, "normalised weight", info->name, got, want, n, noise * max_abs(want, n));
+        else compare_stat(p, "normalised weight", group, info, got, noise_floor(0));
+        mem_free(want);
+        mem_free(got);
+        mem_free(values);
+    }
+}
+
 static bool all_zero(const double *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -497,28 +518,13 @@ static double *check_logvar(struct gfile *f, const struct gnet *net, const struc
     return got;
 }
 
-/* The forward pass in training mode begins with the forced normalisation: what it leaves in the weights. Large tensors are stored as
- * sum, norm, first and last value. */
+/* The forward pass in training mode begins with the forced normalisation. */
 static void check_forced_norm(struct gfile *f, struct gnet *net)
 {
     struct part p;
     part_begin(&p, f, "forced normalisation");
     params_force_norm(net->weights);
-    for (int i = 0; i < graph_nparams(net->graph); i++) {
-        const struct param_info *info = graph_param_info(net->graph, i);
-        size_t n = info->count;
-        if (info->buffer || !info->ndim) continue;
-        float *values = mem_array(n, sizeof(float));
-        double *got = mem_array(n, sizeof(double)), *want = take(f, NULL, "param_after/%s", info->name);
-        params_get(net->weights, i, values);
-        for (size_t j = 0; j < n; j++) got[j] = values[j];
-        double noise = bound_factor * noise_floor(0);
-        if (want) part_close(&p, "normalised weight", info->name, got, want, n, noise * max_abs(want, n));
-        else compare_stat(&p, "normalised weight", "param_after_stat", info, got, noise_floor(0));
-        mem_free(want);
-        mem_free(got);
-        mem_free(values);
-    }
+    gnet_compare_weights(&p, net, "");
     part_end(&p);
 }
 
