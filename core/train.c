@@ -425,6 +425,7 @@ static err_t gradient(struct trainer *tr, const struct plan *p)
     tr->now = p;
     tr->k->fill(tr->dev, tr->grad, 0, tr->floats);
     tr->totals[TOTAL_LAST_LOSS] = 0;
+    params_force_norm(tr->state.weights); /* EDM2's; other networks have none */
     for (int first = 0; first < tr->batch; first += tr->rows) {
         int n = tr->batch - first < tr->rows ? tr->batch - first : tr->rows;
         struct kstream drop = {

@@ -24,11 +24,26 @@ static int ints(const json_t *list, int *out)
     return (int)json_array_size(list);
 }
 
+/* EDM2's configurations name no type. Whether the uncertainty head is counted shows in the buffers: the head has two, so has the
+ * embedding of the noise level. */
+static struct net_config edm2_of(const json_t *entry, const json_t *c)
+{
+    struct net_config n = net_preset_find("edm2-img64-s")->config;
+    n.resolution = (int)number(c, "img_resolution");
+    n.in_channels = (int)number(c, "img_channels");
+    n.label_dim = (int)number(c, "label_dim");
+    n.width = (int)number(c, "model_channels");
+    n.logvar_channels = ((int)number(entry, "buffers") - 2 * n.width) / 2;
+    n.logvar = n.logvar_channels > 0;
+    return n;
+}
+
 /* What an entry's config leaves out is the published modules' default. */
 static struct net_config config_of(const json_t *entry)
 {
     const json_t *c = json_object_get(entry, "config");
     bool adm = is(c, "model_type", "DhariwalUNet");
+    if (!json_object_get(c, "model_type")) return edm2_of(entry, c);
     struct net_config n = net_preset_find(adm ? "imagenet64-adm" : "cifar10-ddpmpp")->config;
     n.resolution = (int)number(c, "img_resolution");
     n.label_dim = (int)number(c, "label_dim");
@@ -88,12 +103,11 @@ static void published_counts(void **s)
     int seen = 0;
     json_object_foreach(all, name, entry)
     {
-        if (!json_object_get(json_object_get(entry, "config"), "model_type")) continue; /* EDM2 */
         struct net_config c = config_of(entry);
         check_entry(entry, &c);
         seen++;
     }
-    assert_int_equal(seen, 8);
+    assert_int_equal(seen, 17);
     json_decref(all);
 }
 
@@ -105,12 +119,23 @@ static void presets(void **s)
                                            {"cifar10-ddpmpp-aug", "cifar10_ddpmpp_uncond_augment9"},
                                            {"cifar10-ncsnpp", "cifar10_ncsnpp_uncond"},
                                            {"cifar10-ncsnpp-aug", "cifar10_ncsnpp_uncond_augment9"},
-                                           {"imagenet64-adm", "imagenet64_adm_cond"}};
+                                           {"imagenet64-adm", "imagenet64_adm_cond"},
+                                           {"edm2-img64-s", "ect_imgnet_edm2_64_s"},
+                                           {"edm2-img64-m", "ect_imgnet_edm2_64_m"},
+                                           {"edm2-img64-l", "ect_imgnet_edm2_64_l"},
+                                           {"edm2-img64-xl", "ect_imgnet_edm2_64_xl"}};
     json_t *all = load();
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
         const struct net_preset *p = net_preset_find(pairs[i][0]);
         assert_non_null(p);
         check_entry(json_object_get(all, pairs[i][1]), &p->config);
+    }
+    static const char *const with_logvar[][2] = {{"edm2-img64-xs", "edm2_img64_with_logvar_xs"},
+                                                 {"edm2-img64-xl", "edm2_img64_with_logvar_xl"}};
+    for (size_t i = 0; i < ARRAY_LEN(with_logvar); i++) {
+        struct net_config c = net_preset_find(with_logvar[i][0])->config;
+        c.logvar = true;
+        check_entry(json_object_get(all, with_logvar[i][1]), &c);
     }
     json_decref(all);
     assert_null(net_preset_find("cifar10-ddpmp"));
