@@ -173,7 +173,7 @@ err_t extractor_new(struct extractor **out, const char *name, int h, int w, int 
     *x = (struct extractor){.h = h, .w = w, .c = c, .batch = batch, .k = k, .dev = dev};
     TRYD(extractor_identity(name, h, w, c, x->sha));
     bool random = !strcmp(name, "random");
-    if (published_exists(name)) TRYD(published_new(&x->published, name, h, w, c, k, dev));
+    if (published_exists(name)) TRYD(published_new(&x->published, name, h, w, c, batch, k, dev));
     x->dim = x->published ? published_dim(x->published) : random ? random_dim(h, w) : h * w * c;
     if (x->dim > DIM_MAX)
         TRYD(fail(ERR_USAGE,

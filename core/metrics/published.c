@@ -10,7 +10,7 @@
 #include "core/metrics/weights.h"
 #include "core/nets/features.h"
 
-enum { AT_ONCE = 8, SIDE = DINOV2_SIDE };
+enum { AT_ONCE = 4, SIDE = DINOV2_SIDE };
 
 static const struct row {
     const char *name, *weights, *resize, *text;
@@ -59,14 +59,14 @@ static const struct row {
 
 struct published {
     const struct row *row;
-    int h, w, c, dim;
+    int h, w, c, dim, at_once;
     size_t per; /* floats of one input of the network */
     const struct kernels *k;
     struct kdev *dev;
     struct graph *graph;
     struct params *params;
     struct program *prog;
-    float *host, *chw; /* [AT_ONCE, per]; one preprocessed image */
+    float *host, *chw; /* [at_once, per]; one preprocessed image */
 };
 
 static const struct row *row_find(const char *name)
@@ -178,7 +178,7 @@ static err_t check_vit(const struct weights *w, const struct dinov2_config *c)
 static err_t network_new(struct published *p, struct weights *w)
 {
     struct tensor_source s = {get, w};
-    struct program_opts o = {.batch = AT_ONCE, .only = "features"};
+    struct program_opts o = {.batch = p->at_once, .only = "features"};
     p->graph = graph_new();
     if (p->row->dinov2) {
         TRY(check_vit(w, &p->row->vit));
@@ -190,7 +190,7 @@ static err_t network_new(struct published *p, struct weights *w)
     return program_new(&p->prog, p->graph, p->k, p->dev, &o);
 }
 
-err_t published_new(struct published **out, const char *name, int h, int w, int c, const struct kernels *k,
+err_t published_new(struct published **out, const char *name, int h, int w, int c, int batch, const struct kernels *k,
                     struct kdev *dev)
 {
     struct published *p = mem_alloc(sizeof *p);
@@ -201,7 +201,8 @@ err_t published_new(struct published **out, const char *name, int h, int w, int 
     *p = (struct published){.row = row_find(name), .h = h, .w = w, .c = c, .k = k, .dev = dev};
     p->dim = p->row->dinov2 ? p->row->vit.dim : INCEPTION_DIM;
     p->per = p->row->dinov2 ? (size_t)DINOV2_TOKENS * DINOV2_VALUES : (size_t)h * (size_t)w * 3;
-    p->host = mem_array(AT_ONCE * p->per, sizeof *p->host);
+    p->at_once = batch < AT_ONCE ? batch : AT_ONCE;
+    p->host = mem_array((size_t)p->at_once * p->per, sizeof *p->host);
     p->chw = mem_array((size_t)3 * SIDE * SIDE, sizeof *p->chw);
     TRYD(check_shape(p->row, c));
     TRYD(weights_find(p->row->weights, &path));
@@ -239,8 +240,8 @@ static void prepare(struct published *p, const uint8_t *px, float *to)
 void published_run(struct published *p, const uint8_t *px, int n, float *out)
 {
     size_t image = (size_t)p->h * (size_t)p->w * (size_t)p->c;
-    for (int at = 0; at < n; at += AT_ONCE) {
-        int take = n - at < AT_ONCE ? n - at : AT_ONCE;
+    for (int at = 0; at < n; at += p->at_once) {
+        int take = n - at < p->at_once ? n - at : p->at_once;
         for (int i = 0; i < take; i++) prepare(p, px + (size_t)(at + i) * image, p->host + (size_t)i * p->per);
         p->k->upload(p->dev, program_input(p->prog, p->row->dinov2 ? "patches" : "x"), p->host,
                      (size_t)take * p->per * sizeof(float));

@@ -9,7 +9,7 @@ struct published;
 bool published_exists(const char *name);
 const char *published_resize(const char *name);
 err_t published_identity(const char *name, int h, int w, int c, char sha[SHA256_TEXT]) MUST_USE;
-err_t published_new(struct published **p, const char *name, int h, int w, int c, const struct kernels *k,
+err_t published_new(struct published **p, const char *name, int h, int w, int c, int batch, const struct kernels *k,
                     struct kdev *dev) MUST_USE;
 void published_free(struct published *p); /* NULL is fine */
 int published_dim(const struct published *p);

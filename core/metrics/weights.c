@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/io/safetensors.h"
+#include "core/io/tensors.h"
 
 struct weights {
     char *path, sha[SHA256_TEXT];
-    struct st_file *st;
+    struct tensors *file;
 };
 
 char *weights_dir(void)
@@ -23,7 +23,7 @@ char *weights_dir(void)
 
 err_t weights_find(const char *name, char **path)
 {
-    static const char *const ends[] = {"safetensors"};
+    static const char *const ends[] = {"safetensors", "pth", "pt", "pkl", "npz"};
     char *dir = weights_dir();
     err_t err = ERR_OK;
     *path = NULL;
@@ -71,7 +71,7 @@ err_t weights_open(struct weights **out, const char *path)
     *out = NULL;
     w->path = mem_strdup(path);
     err_t err = weights_file_sha(path, w->sha);
-    if (!err) err = st_open(&w->st, path);
+    if (!err) err = tensors_open(&w->file, path);
     if (err) weights_close(w);
     else *out = w;
     return err;
@@ -80,7 +80,7 @@ err_t weights_open(struct weights **out, const char *path)
 void weights_close(struct weights *w)
 {
     if (!w) return;
-    if (w->st) st_close(w->st);
+    if (w->file) tensors_close(w->file);
     mem_free(w->path);
     mem_free(w);
 }
@@ -96,7 +96,7 @@ const char *weights_path(const struct weights *w)
 
 int weights_dims(const struct weights *w, const char *name, int64_t dims[8])
 {
-    const struct st_tensor *t = st_find(w->st, name);
+    const struct tensor *t = tensors_find(w->file, name);
     if (!t) return -1;
     memcpy(dims, t->dims, sizeof t->dims);
     return t->ndim;
@@ -104,8 +104,8 @@ int weights_dims(const struct weights *w, const char *name, int64_t dims[8])
 
 err_t weights_get(const struct weights *w, const char *name, float *out, size_t count)
 {
-    const struct st_tensor *t = st_find(w->st, name);
+    const struct tensor *t = tensors_find(w->file, name);
     if (!t) return fail(ERR_FORMAT, "%s: no tensor '%s'", w->path, name);
-    err_t err = st_read_f32(t, out, count);
+    err_t err = tensor_read_f32(t, out, count);
     return err ? fail_in(err, "%s: %s", w->path, name) : ERR_OK;
 }

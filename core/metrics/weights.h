@@ -1,5 +1,5 @@
 /* weights: published weights of feature networks, found by name in the weights directory: $ECT_WEIGHTS, else $XDG_DATA_HOME/ect/weights,
- * else ~/.local/share/ect/weights. A file NAME.safetensors (or .pth, .pt where they can be read) holds tensors under their published
+ * else ~/.local/share/ect/weights. A file NAME.safetensors, .pth, .pt, .pkl or .npz (core/io/tensors.h) holds tensors under their published
  * names. Nothing in a file is believed before its shape was compared, and nothing in it is run. */
 #ifndef CORE_METRICS_WEIGHTS_H
 #define CORE_METRICS_WEIGHTS_H
