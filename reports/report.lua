@@ -90,9 +90,10 @@ local function is_as_asked(e, want)
     local churns = e.sampler == "heun" or e.sampler == "euler"
     if line "churn" ~= (churns and number(want.churn) or nil) then return false end
     if line "alpha" ~= (e.sampler == "heun" and number(want.alpha) or nil) then return false end
+    local raised = churns and want.churn
     local first, last = tonumber(t:match "^[^,]+"), tonumber(t:match "[^,]+$")
-    if (e.sampler == "ect" or ON_GRID[e.sampler]) and not want.churn and not close(first, want.sigma_max or 80) then return false end
-    if ON_GRID[e.sampler] and not want.churn and e.nfe > 2 and not close(last, want.sigma_min or 0.002) then return false end
+    if (e.sampler == "ect" or ON_GRID[e.sampler]) and not raised and not close(first, want.sigma_max or 80) then return false end
+    if ON_GRID[e.sampler] and not raised and e.nfe > 2 and not close(last, want.sigma_min or 0.002) then return false end
     if not want.mid_t or e.sampler ~= "ect" or e.nfe < 2 then return true end
     local levels = {}
     for i = 1, e.nfe - 1 do levels[i] = number(want.mid_t[i]) or "" end

@@ -280,6 +280,33 @@ static void networks(void **state)
     refused(HEAD "local s = ect.sweep 's' {}\ns:ablate { net = { { 'cifar10-ncsnpp', width = 8 } } }", "needs a name");
 }
 
+/* Settings of samplers reach the cells, and what is not the default is told to reports. */
+static void samplers(void **state)
+{
+    (void)state;
+    struct script *s;
+    assert_ok(open_text(
+        &s, HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = {\n"
+                 "{ sampler = 'heun', nfe = 5, churn = { 40, min = 0.05, max = 50 }, sigma_max = 60, rho = 5 },\n"
+                 "{ sampler = 'dpmpp-2m', nfe = 10, labels = 'class:3' }, { sampler = 'ancestral-vp', nfe = 21 } } }"));
+    const struct spec *e = &script_cell_at(s, 0)->evals[0];
+    assert_near(e->eval_churn, 40, 0);
+    assert_near(e->eval_churn_min, 0.05, 0);
+    assert_near(e->eval_churn_max, 50, 0);
+    assert_near(e->eval_churn_noise, 1, 0);
+    assert_near(e->eval_sigma_max, 60, 0);
+    assert_near(e->eval_rho, 5, 0);
+    assert_string_equal(script_cell_at(s, 0)->evals[1].eval_labels.s, "class:3");
+    assert_string_equal(script_cell_at(s, 0)->evals[2].eval_sampler.s, "ancestral-vp");
+    const char *d = script_sweep_at(s, 0)->declared;
+    assert_has(d, "\"churn\":40");
+    assert_has(d, "\"sigma_max\":60");
+    assert_has(d, "\"labels\":\"class:3\"");
+    assert_null(strstr(d, "alpha"));
+    assert_null(strstr(d, "\"labels\":\"data\""));
+    script_close(s);
+}
+
 static void sets(void **state)
 {
     (void)state;
@@ -372,6 +399,14 @@ static void mistakes(void **state)
     refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { sampler = 'heun', nfe = 4 } }",
             "nfe is odd");
     refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { nfe = 3 } }", "need 2 noise levels");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { sampler = 'dpmp-2m' } }",
+            "did you mean 'dpmpp-2m'?");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { sampler = 'ancestral-vp', nfe = 20 } }",
+            "more than 20 evaluations");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { labels = 'class' } }", "class:K");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { sampler = 'euler', sigma_min = 90 } }",
+            "must be below eval.sigma_max");
+    refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { churn = { 40, mix = 1 } } }", "churn.mi");
     refused(HEAD
             "local p = ect.run 'p' { ect.recipe 'digits-edm' }\nect.sweep 's' { init = p:weights { ema = 'std1' } }",
             "dir/test.lua:3: run p has no weights 'std1'");
@@ -398,10 +433,10 @@ static void large(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(methods),  cmocka_unit_test(random_draws),
-                                       cmocka_unit_test(whole),    cmocka_unit_test(claims),
-                                       cmocka_unit_test(demo),     cmocka_unit_test(recipes),
-                                       cmocka_unit_test(networks), cmocka_unit_test(sets),
-                                       cmocka_unit_test(mistakes), cmocka_unit_test(large)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(methods),  cmocka_unit_test(random_draws), cmocka_unit_test(whole),
+        cmocka_unit_test(claims),   cmocka_unit_test(demo),         cmocka_unit_test(recipes),
+        cmocka_unit_test(networks), cmocka_unit_test(samplers),     cmocka_unit_test(sets),
+        cmocka_unit_test(mistakes), cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

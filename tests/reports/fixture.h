@@ -12,6 +12,7 @@
 struct fixture {
     bool mixed;           /* the cell c=0.0043 was evaluated with 1,000 samples */
     bool nan;             /* fd_random@2 of base, replicate 2, is not a number */
+    bool variants;        /* one sampler with several settings */
     int replicates;       /* 0: 3 */
     const char *declared; /* NULL: the usual */
 };
@@ -113,12 +114,13 @@ static inline void fixture_artifact(struct ledger *l, const char *run, const cha
     text_done(&png);
 }
 
-static inline void fixture_eval(struct ledger *l, const char *run, const char *metric, const char *sampler, int nfe,
-                                int64_t step, int64_t samples, double value)
+/* more: further lines of the evaluator's identity */
+static inline void fixture_eval_as(struct ledger *l, const char *run, const char *metric, const char *sampler, int nfe,
+                                   int64_t step, int64_t samples, double value, const char *more)
 {
     char canon[256], sha[SHA256_TEXT];
-    snprintf(canon, sizeof canon, "metric=%s\nreference=digitsdata\nsamples=%d\nsampler=%s\nnfe=%d\n", metric,
-             (int)samples, sampler, nfe);
+    snprintf(canon, sizeof canon, "metric=%s\nreference=digitsdata\nsamples=%d\nsampler=%s\nnfe=%d\n%s", metric,
+             (int)samples, sampler, nfe, more);
     sha256_text(canon, strlen(canon), sha);
     struct ledger_eval e = {.run_id = run,
                             .weights = "std05",
@@ -134,6 +136,26 @@ static inline void fixture_eval(struct ledger *l, const char *run, const char *m
                             .seconds = 1.5,
                             .flops = 1e11};
     assert_ok(ledger_put_eval(l, &e));
+}
+
+static inline void fixture_eval(struct ledger *l, const char *run, const char *metric, const char *sampler, int nfe,
+                                int64_t step, int64_t samples, double value)
+{
+    fixture_eval_as(l, run, metric, sampler, nfe, step, samples, value, "");
+}
+
+/* One run by the same sampler with other settings; the value says which. */
+static inline void fixture_variants(struct ledger *l, const char *run, int64_t step)
+{
+    static const char *const more[] = {
+        "t=80,2.5,0.002\nlabels=none\n",     "t=80,2.5,0.002\nchurn=40\nchurn.min=0\nlabels=none\n",
+        "t=80,2.5,0.002\nlabels=balanced\n", "t=60,2.5,0.002\nlabels=none\n",
+        "t=80,2.5,0.01\nlabels=none\n",      "t=80,2.5,0.002\nalpha=0.5\nlabels=iid from the data set\n",
+        "t=80,2.5,0.002\nlabels=class:3\n"};
+    for (int i = 0; i < (int)ARRAY_LEN(more); i++) {
+        fixture_eval_as(l, run, "fd_pixel", "heun", 5, step, 10000, 100 + i, more[i]);
+        fixture_eval_as(l, run, "fd_pixel", "dpmpp-2m", 10, step, 10000, 200 + i, more[i]);
+    }
 }
 
 static inline void fixture_config(struct ledger *l, const char *cell, char hash[SHA256_TEXT])
@@ -267,6 +289,7 @@ static inline void fixture_fill(struct ledger *l, const struct fixture *f)
                 if (f->nan && c == 0 && k == 1 && i == 3) v = NAN;
                 fixture_eval(l, run, metric[i], "ect", 1 + i % 2, 1500, f->mixed && c == 2 ? 1000 : 10000, v);
             }
+            if (f->variants) fixture_variants(l, run, 1500);
             if (k == 0)
                 fixture_artifact(l, run, "grid:ect@1", 3 + c), fixture_artifact(l, run, "grid:ect@2", 4 + c),
                     fixture_artifact(l, run, "grid:nearest@1", 5 + c);

@@ -238,6 +238,43 @@ static void test_evaluators_are_not_mixed(void **state)
     json_decref(j);
 }
 
+/* A sampler's settings are no part of a column's name: the column shows what the script declares. */
+static void test_settings_of_samplers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set;
+        double heun, multistep; /* 0: there is none */
+    } cases[] = {{"\"seed\":0", 100, 200},
+                 {"\"churn\":40", 101, 200}, /* which the multistep solver does not use */
+                 {"\"labels\":\"balanced\"", 102, 202},
+                 {"\"sigma_max\":60", 103, 203},
+                 {"\"sigma_min\":0.01", 104, 204},
+                 {"\"alpha\":0.5", 105, 200},
+                 {"\"labels\":\"class:3\"", 106, 206},
+                 {"\"labels\":\"class:4\"", 0, 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char declared[700];
+        snprintf(
+            declared, sizeof declared,
+            "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[{\"rows\":\"cell\",\"cols\":[\"fd_pixel@heun5\","
+            "\"fd_pixel@dpmpp-2m10\"]}],\"evals\":[{\"nfe\":[5],\"sampler\":\"heun\",\"metrics\":[\"fd_pixel\"],%s},"
+            "{\"nfe\":[10],\"sampler\":\"dpmpp-2m\",\"metrics\":[\"fd_pixel\"],%s}]}",
+            cases[i].set, cases[i].set);
+        json_t *j = parse(&(struct fixture){.variants = true, .declared = declared});
+        json_t *heun = cell_of(j, "main", "base", "fd_pixel@heun5");
+        json_t *two = cell_of(j, "main", "base", "fd_pixel@dpmpp-2m10");
+        if (cases[i].heun > 0) {
+            assert_near(num_of(heun, "mean"), cases[i].heun, 1e-9);
+            assert_near(num_of(two, "mean"), cases[i].multistep, 1e-9);
+        } else {
+            assert_string_equal(text_of(heun, "kind"), "missing");
+            assert_string_equal(text_of(two, "kind"), "missing");
+        }
+        json_decref(j);
+    }
+}
+
 /* The paired intervals are those of the golden files: c=0.0043 minus base is [+0.0005, +0.0035] for fd_random@2, and includes 0 for @1. */
 static void test_claims(void **state)
 {
@@ -627,6 +664,7 @@ int main(void)
                                        T(test_two_replicates_have_no_interval_and_no_bold),
                                        T(test_nan_replicate),
                                        T(test_evaluators_are_not_mixed),
+                                       T(test_settings_of_samplers),
                                        T(test_claims),
                                        T(test_diverged_and_missing),
                                        T(test_baselines_and_controls),

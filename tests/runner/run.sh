@@ -110,6 +110,22 @@ exits "one of them alone" 0 "$ECT" sample "$id" --out d2 --seeds 4
 if cmp -s d1/000004.png d2/000004.png; then ok "the same image"; else not_ok "the same image"; fi
 exits "sample with Heun" 0 "$ECT" sample "$id" --out h.png --sampler heun --nfe 3 --seeds 0-3
 exits "sample with an even Heun count" 2 "$ECT" sample "$id" --sampler heun --nfe 4
+for sampler in euler dpmpp-2m ancestral-ve; do
+    exits "sample with $sampler" 0 "$ECT" sample "$id" --out "$sampler.png" --sampler "$sampler" --nfe 4 --seeds 0-3
+    has "$sampler with as many evaluations" "$sampler with 4 evaluations"
+done
+exits "sample with ancestral-vp" 0 "$ECT" sample "$id" --out vp.png --sampler ancestral-vp --nfe 4 --seeds 0-3 --set eval.beta_max=3
+exits "ancestral-vp with too few" 2 "$ECT" sample "$id" --sampler ancestral-vp --nfe 4
+has "how many it needs" "more than 20"
+exits "a velocity's sampler for a denoiser" 2 "$ECT" sample "$id" --sampler flow-euler --nfe 4
+exits "an unknown sampler" 2 "$ECT" sample "$id" --sampler hein
+has "nearest sampler" "did you mean 'heun'"
+exits "sample with churn" 0 "$ECT" sample "$id" --out churn.png --sampler heun --nfe 3 --seeds 0-3 --set eval.churn=1
+if cmp -s h.png churn.png; then not_ok "churn changes samples"; else ok "churn changes samples"; fi
+exits "training settings stay" 2 "$ECT" sample "$id" --set batch=3
+exits "labels for a network without" 2 "$ECT" sample "$id" --labels balanced
+exits "an unknown policy" 2 "$ECT" sample "$id" --labels ballanced
+has "nearest policy" "did you mean 'balanced'"
 exits "sample from an unknown EMA" 2 "$ECT" sample "$id" --ema std99
 exits "bad seeds" 2 "$ECT" sample "$id" --seeds 9-3
 exits "eval adds values" 0 "$ECT" eval "$id" --samples 66 --metrics fd_pixel --nfe 1
@@ -117,6 +133,13 @@ is "its row" "$(q "SELECT count(*) FROM v_eval WHERE samples = 66")" 1
 exits "fid needs its extractor" 6 "$ECT" eval "$id" --metrics fid
 exits "fd_dinov2 needs its extractor" 6 "$ECT" eval "$id" --metrics fd_dinov2
 exits "one cell by one evaluator" 0 "$ECT" eval "$id" --sampler heun --nfe 3 --samples 70 --metrics fd_pixel
+exits "DPM-Solver++" 0 "$ECT" eval "$id" --sampler dpmpp-2m --nfe 3 --samples 70 --metrics fd_pixel
+is "its row's sampler" "$(q "SELECT nfe FROM v_eval WHERE sampler = 'dpmpp-2m'")" 3
+exits "pareto by a name with digits" 0 "$ECT" pareto --min flops_total --min fd_pixel@dpmpp-2m3 --sweep tiny
+exits "the same with churn is another evaluation" 0 "$ECT" eval "$id" --sampler heun --nfe 3 --samples 70 --metrics fd_pixel --set eval.churn=1
+is "two evaluators" "$(q "SELECT count(DISTINCT evaluator) FROM v_eval WHERE sampler = 'heun' AND samples = 70 AND run = '$id'")" 2
+exits "settings it does not use change nothing" 0 "$ECT" eval "$id" --sampler dpmpp-2m --nfe 3 --samples 70 --metrics fd_pixel --set eval.churn=1
+is "still one" "$(q "SELECT count(*) FROM v_eval WHERE sampler = 'dpmpp-2m'")" 1
 exits "another cell by another" 0 "$ECT" eval "$other" --sampler heun --nfe 3 --samples 71 --metrics fd_pixel
 exits "pareto refuses to compare them" 2 "$ECT" pareto --min flops_total --min fd_pixel@heun3 --sweep tiny
 exits "unknown metric" 2 "$ECT" eval "$id" --metrics fd_pixl
