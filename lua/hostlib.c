@@ -23,6 +23,13 @@ double normal_quantile(double u)
     return u < 0.5 ? z : -z;
 }
 
+/* Standard normal distribution function. */
+static int cdf(lua_State *L)
+{
+    lua_pushnumber(L, 0.5 * erfc(-luaL_checknumber(L, 1) * 0.70710678118654752));
+    return 1;
+}
+
 static int quantile(lua_State *L)
 {
     lua_pushnumber(L, normal_quantile(luaL_checknumber(L, 1)));
@@ -331,13 +338,28 @@ static int sets(lua_State *L)
 void host_push(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"quantile", quantile},    {"num", num},          {"sha256", sha256},
-        {"fields", fields},        {"check", check},      {"network", network},
-        {"networks", networks},    {"hash", hash},        {"predict", predict},
-        {"data_info", data_info},  {"random", random_at}, {"in_design", in_design},
-        {"design", set_in_design}, {"log", log_line},     {"nearest", nearest},
-        {"complain", complain},    {"tokens", tokens},    {"upvalue", upvalue},
-        {"compile", compile},      {"sets", sets},        {NULL, NULL},
+        {"cdf", cdf},
+        {"quantile", quantile},
+        {"num", num},
+        {"sha256", sha256},
+        {"fields", fields},
+        {"check", check},
+        {"network", network},
+        {"networks", networks},
+        {"hash", hash},
+        {"predict", predict},
+        {"data_info", data_info},
+        {"random", random_at},
+        {"in_design", in_design},
+        {"design", set_in_design},
+        {"log", log_line},
+        {"nearest", nearest},
+        {"complain", complain},
+        {"tokens", tokens},
+        {"upvalue", upvalue},
+        {"compile", compile},
+        {"sets", sets},
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
 }

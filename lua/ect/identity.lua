@@ -75,10 +75,11 @@ local function grid(family)
 end
 
 -- The first look at a function's values; training looks at each again (design.c).
-local function number_of(v, family, f, x)
+local function number_of(v, family, f, x, most)
     local wrong = type(v) ~= "number" and "is no number" or v ~= v and "is nan" or nil
-    if family == "mapping" and not wrong then
-        wrong = v < 0 and "must not be negative" or v > x and "must not be larger than t" or nil
+    if family == "mapping" then most = x end
+    if most and not wrong then
+        wrong = v < 0 and "must not be negative" or v > most and "must not be larger than t" or nil
     end
     if not wrong then return v end
     local _, file, line = host.tokens(f)
@@ -104,7 +105,7 @@ function identity.fingerprint(family, f)
             if i == 1 then
                 local v, r = call()
                 values[#values + 1] = host.num(number_of(v, family, f, x))
-                if family == "pair" then values[#values + 1] = host.num(number_of(r, "pair", f, x)) end
+                if family == "pair" then values[#values + 1] = host.num(number_of(r, family, f, x, v)) end
             else
                 local ok, v, r = pcall(call)
                 values[#values + 1] = ok and type(v) == "number" and host.num(v) or "error"

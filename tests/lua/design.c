@@ -47,6 +47,11 @@ static void mapping(void **state)
                 snprintf(expr, sizeof expr, "ect.mapping.const{q=%g}", q[j]);
                 assert_near(call(expr, 1, t, 0), t - t / pow(q[j], st.stage + 1), 1e-12 * t);
             }
+            double half = pow(4, -(st.stage + 1)), log2snr = log2(1 + 1 / (t * t));
+            assert_near(call("ect.mapping.logsnr{q=4,k=2,cut=3}", 1, t, 0),
+                        fmax(0, t * (1 - fmin(1 + 2 * log2snr, 3) * half)), 1e-12 * t);
+            assert_near(call("ect.mapping.power{q=4,k=0.5,cut=5}", 1, t, 0),
+                        fmax(0, t * (1 - fmin(1 + 1 / sqrt(t), 5) * half)), 1e-12 * t);
             assert_true(call("ect.mapping.zero{}", 1, t, 0) == 0);
         }
     }
@@ -62,6 +67,15 @@ static void weight(void **state)
         near(call("ect.weight.inv_t{}", 2, t, r), 1 / t);
         near(call("ect.weight.edm{}", 2, t, r), (t * t + sd * sd) / ((t * sd) * (t * sd)));
         assert_true(call("ect.weight.uniform{}", 2, t, r) == 1);
+        near(call("ect.weight.snr{}", 2, t, r), 1 / (t * t));
+        near(call("ect.weight.snr_one{}", 2, t, r), 1 / (t * t) + 1);
+        near(call("ect.weight.inv_t_plus{}", 2, t, r), 1 / t + 1 / sd);
+        near(call("ect.weight.soft_min_snr{}", 2, t, r), 1 / (t * t + sd * sd));
+        near(call("ect.weight.truncated_snr{}", 2, t, r), t < 1 ? 1 / (t * t) : 1);
+        const double args[3] = {t, r, 3 * t};
+        double a;
+        assert_ok(script_call(s, "ect.adapt.power{p=0.7,c=0.1}", &st, args, 3, &a, 1));
+        near(a, pow(9 * t * t + 0.01, -0.7));
     }
 }
 
@@ -100,6 +114,7 @@ static void stage(void **state)
         assert_true(call("ect.stage.equal{n=8}", 0, 0, 0) == want[i].stage);
         assert_true(call("ect.stage.every{d=25000}", 0, 0, 0) == want[i].stage);
     }
+    assert_true(call("ect.stage.final{n=4}", 0, 0, 0) == 3);
     st.iters = 1500, st.step = 1499;
     assert_true(call("ect.stage.equal{n=8}", 0, 0, 0) == 7);
 }
@@ -109,6 +124,8 @@ static void lr(void **state)
     (void)state;
     near(call("ect.lr.const{lr=0.1}", 0, 0, 0), 0.1);
     near(call("ect.dropout.const{p=0.2}", 0, 0, 0), 0.2);
+    near(call("ect.lr.cosine{ref=0.3,last=0.1}", 0, 0, 0), 0.1 + 0.1 * (1 + cos(3.14159265358979323846 * 0.7)));
+    near(call("ect.dropout.linear{from=0.1,to=0.4}", 0, 0, 0), 0.1 + 0.3 * 0.7);
     const int64_t nimg[] = {0, 128, 9999, 128000, 256000, 256128, 12800000};
     for (size_t i = 0; i < ARRAY_LEN(nimg); i++) {
         st.nimg = nimg[i];
