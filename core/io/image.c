@@ -154,53 +154,66 @@ static void zip_fields(struct text *t, const struct member *m)
     le(t, 20, 2), le(t, 0, 2), le(t, 0, 2); /* version, flags, stored */
     le(t, 0, 2), le(t, 0x21, 2);            /* 1980-01-01: same images, same bytes */
     le(t, m->crc, 4), le(t, size, 4), le(t, size, 4);
-    le(t, strlen(m->name), 2), le(t, 0, 2);
+    le(t, strlen(m->name) + strlen(".npy"), 2), le(t, 0, 2);
 }
 
-err_t npz_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c)
+err_t npz_write(const char *path, const struct npz_array *arrays, int n)
 {
-    struct member m[2] = {{.name = "images.npy", .data = px, .n = (size_t)n * (size_t)h * (size_t)w * (size_t)c},
-                          {.name = "labels.npy", .n = (size_t)n * 8}};
-    int count = labels ? 2 : 1;
-    if (m[0].n > 0xfff00000u) return fail(ERR_FAILED, "%s: more than 4 GB of images; write fewer to a file", path);
-    int64_t *wide = mem_array((size_t)n + 1, sizeof *wide);
-    for (int i = 0; labels && i < n; i++) wide[i] = labels[i];
-    m[1].data = wide;
-    npy_head(&m[0], "|u1", 4, (const int64_t[]){n, h, w, c});
-    npy_head(&m[1], "<i8", 1, (const int64_t[]){n});
-
-    struct text local[2] = {{0}}, dir = {0};
-    struct file_part parts[7];
+    struct member *m = mem_array((size_t)n, sizeof *m);
+    struct text *local = mem_array((size_t)n, sizeof *local), dir = {0};
+    struct file_part *parts = mem_array(3 * (size_t)n + 1, sizeof *parts);
     int np = 0;
     size_t at = 0;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < n; i++) {
+        m[i] = (struct member){.name = arrays[i].name, .data = arrays[i].data, .n = arrays[i].bytes};
+        npy_head(&m[i], arrays[i].descr, arrays[i].ndim, arrays[i].dims);
         m[i].at = at;
         text_add(&local[i], "PK\x03\x04");
         zip_fields(&local[i], &m[i]);
-        text_add(&local[i], m[i].name);
+        text_addf(&local[i], "%s.npy", m[i].name);
         parts[np++] = (struct file_part){local[i].s, local[i].len};
         parts[np++] = (struct file_part){m[i].head.s, m[i].head.len};
         parts[np++] = (struct file_part){m[i].data, m[i].n};
         at += local[i].len + m[i].head.len + m[i].n;
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < n; i++) {
         text_add(&dir, "PK\x01\x02");
         le(&dir, 20, 2);
         zip_fields(&dir, &m[i]);
         le(&dir, 0, 2), le(&dir, 0, 2), le(&dir, 0, 2), le(&dir, 0, 4), le(&dir, m[i].at, 4);
-        text_add(&dir, m[i].name);
+        text_addf(&dir, "%s.npy", m[i].name);
     }
     size_t dirlen = dir.len;
     text_add(&dir, "PK\x05\x06");
-    le(&dir, 0, 4), le(&dir, (uint64_t)count, 2), le(&dir, (uint64_t)count, 2);
+    le(&dir, 0, 4), le(&dir, (uint64_t)n, 2), le(&dir, (uint64_t)n, 2);
     le(&dir, dirlen, 4), le(&dir, at, 4), le(&dir, 0, 2);
     parts[np++] = (struct file_part){dir.s, dir.len};
-    err_t err = file_write_parts(path, parts, np);
-    for (int i = 0; i < 2; i++) {
+    err_t err = at < 0xfff00000u ? file_write_parts(path, parts, np)
+                                 : fail(ERR_FAILED, "%s: more than 4 GB; write fewer to a file", path);
+    for (int i = 0; i < n; i++) {
         text_done(&m[i].head);
         text_done(&local[i]);
     }
     text_done(&dir);
+    mem_free(m);
+    mem_free(local);
+    mem_free(parts);
+    return err;
+}
+
+err_t npz_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c)
+{
+    int64_t *wide = mem_array((size_t)n + 1, sizeof *wide);
+    for (int i = 0; labels && i < n; i++) wide[i] = labels[i];
+    struct npz_array a[2] = {
+        {.name = "images",
+         .descr = "|u1",
+         .ndim = 4,
+         .dims = {n, h, w, c},
+         .data = px,
+         .bytes = (size_t)n * (size_t)h * (size_t)w * (size_t)c},
+        {.name = "labels", .descr = "<i8", .ndim = 1, .dims = {n}, .data = wide, .bytes = (size_t)n * 8}};
+    err_t err = npz_write(path, a, labels ? 2 : 1);
     mem_free(wide);
     return err;
 }

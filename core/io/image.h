@@ -16,6 +16,15 @@ void image_grid(const uint8_t *px, int n, int h, int w, int c, int cols, int zoo
 void image_scatter(const double *x, int n, double half, int size, uint8_t *out);
 /* Float64 samples in [-1, 1] to uint8 for viewing: round((x + 1) * 127.5), clipped (the published grid convention). */
 void image_view_u8(const double *x, uint8_t *out, size_t count);
+/* An uncompressed .npz as numpy reads it: arrays in C order. The same arrays give the same bytes. ERR_FAILED: above 4 GB. */
+struct npz_array {
+    const char *name, *descr; /* "mu", "<f8" (also "<f4", "<i8", "|u1") */
+    int ndim;
+    int64_t dims[4];
+    const void *data;
+    size_t bytes;
+};
+err_t npz_write(const char *path, const struct npz_array *arrays, int n) MUST_USE;
 /* An uncompressed .npz with uint8 "images" [n, h, w, c] and, if labels, int64 "labels" [n]. */
 err_t npz_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c) MUST_USE;
 
