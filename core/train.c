@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/ema.h"
+#include "core/init.h"
 #include "core/nets.h"
 #include "core/optim.h"
 #include "core/rng.h"
@@ -291,6 +292,32 @@ static void trainer_close(struct trainer *tr)
     text_done(&tr->canon);
 }
 
+static void note(const struct trainer *tr, const char *key, const char *text)
+{
+    const struct observer *o = tr->c->observer;
+    if (o && o->note) o->note(o->ctx, key, text);
+}
+
+static err_t trainer_init_foreign(struct trainer *tr)
+{
+    struct init_report r;
+    struct text line = {0};
+    char num[NUM_TEXT];
+    err_t err = init_load(tr->c->init_path, tr->c->init_weights, tr->state.weights, tr->graph, &r);
+    if (!err) {
+        init_report_text(&r, &line);
+        log_at(r.missing ? LOG_WARN : LOG_INFO, "init %s: %s", tr->c->init_path, text_str(&line));
+        note(tr, "init.file", tr->c->init_path);
+        note(tr, "init.weights", r.prefix);
+        note(tr, "init.loaded", num_text(num, r.loaded));
+        note(tr, "init.dropped", text_str(&r.dropped_names));
+        note(tr, "init.missing", text_str(&r.missing_names));
+    }
+    text_done(&line);
+    init_report_done(&r);
+    return err;
+}
+
 /* Weights, moments, EMAs and counters as they are before the first step of this process. */
 static err_t trainer_start(struct trainer *tr)
 {
@@ -307,7 +334,8 @@ static err_t trainer_start(struct trainer *tr)
         tr->k->fill(tr->dev, st->m, 0, tr->floats);
         tr->k->fill(tr->dev, st->v, 0, tr->floats);
         params_init(st->weights, c->seed);
-        if (c->init_path) TRY(train_load_weights(c->init_path, c->init_weights, st->weights, tr->graph));
+        if (c->init_path && c->init_foreign) TRY(trainer_init_foreign(tr));
+        else if (c->init_path) TRY(train_load_weights(c->init_path, c->init_weights, st->weights, tr->graph));
         for (int i = 0; i < st->nemas; i++) tr->k->copy(tr->dev, st->ema[i], params_arena(st->weights), tr->floats);
         if (st->averaged) params_copy(st->averaged, st->weights);
         if (st->frozen) params_copy(st->frozen, st->weights);

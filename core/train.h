@@ -37,6 +37,8 @@ struct
     err_t (*saving)(void *ctx,
                     int64_t step); /* before a checkpoint is written: what was told so far must be safe first */
     err_t (*checkpoint)(void *ctx, int64_t step, const char *path); /* after the file is durable */
+    /* a fact about the run: "init.loaded", "init.dropped" ... */
+    void (*note)(void *ctx, const char *key, const char *text);
     bool (*stop)(void *ctx); /* asked before every step: checkpoint and return ERR_INTERRUPTED */
 };
 
@@ -49,8 +51,9 @@ struct train_config {
     uint64_t seed;            /* of the replicate */
     const char *ckpt_dir;     /* existing directory, this process's alone; NULL: no checkpoints (tests) */
     const char *init_path;    /* checkpoint to start from, or NULL */
-    const char *init_weights; /* "raw" or an EMA name in it */
-    const int64_t *keep;      /* steps whose checkpoints are written and kept for evaluation */
+    const char *init_weights; /* "raw" or an EMA name in it; of a foreign one as core/init.h has it */
+    bool init_foreign;   /* init_path is any file of tensors, not a checkpoint of the same network by this program */
+    const int64_t *keep; /* steps whose checkpoints are written and kept for evaluation */
     int nkeep;
     const struct observer *observer;
 };

@@ -265,6 +265,27 @@ static int complain(lua_State *L)
     return lua_error(L);
 }
 
+/* host.init_file(name): path and hash of a file of starting weights. */
+static int init_file(lua_State *L)
+{
+    struct script *sc = state_script(L);
+    const char *name = luaL_checkstring(L, 1);
+    char *path = NULL, sha[SHA256_TEXT];
+    if (!sc->host.init_file) return luaL_error(L, "init = %s: files cannot be looked at here", name);
+    err_t err = sc->host.init_file(sc->host.ctx, name, &path, sha);
+    if (err) {
+        sc->host_err = err;
+        lua_settop(L, 0);
+        lua_pushstring(L, err_text());
+        lua_pushliteral(L, "init");
+        return complain(L);
+    }
+    lua_pushstring(L, path);
+    lua_pushstring(L, sha);
+    mem_free(path);
+    return 2;
+}
+
 /* host.tokens(f) -> text of its tokens, or nil and what is wrong; then its file, line. */
 static int tokens(lua_State *L)
 {
@@ -359,6 +380,7 @@ void host_push(lua_State *L)
         {"upvalue", upvalue},
         {"compile", compile},
         {"sets", sets},
+        {"init_file", init_file},
         {NULL, NULL},
     };
     luaL_newlib(L, functions);

@@ -221,6 +221,7 @@ static err_t cell_make(struct script *s, int i, struct script_cell *c)
     c->ordinal = (int)field_int(s, "ordinal");
     c->parent = (int)field_int(s, "parent");
     c->parent_weights = field_text(s, "weights");
+    c->init_path = field_text(s, "init_path");
     c->replicates = (int)field_int(s, "replicates");
     c->fingerprints = field_text(s, "fingerprints");
     c->nevals = s->sweep_data[sweep].nevals;

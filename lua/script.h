@@ -20,6 +20,8 @@ struct script_host {
     err_t (*predict)(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params);
     /* d = elements of an image of a data set (for c_rule), rms = measured sigma_data */
     err_t (*data_info)(void *ctx, const char *name, int *d, double *rms);
+    /* init = NAME, a file by path or by the name of weights: where it is (mem_free) and the hash of its contents */
+    err_t (*init_file)(void *ctx, const char *name, char **path, char sha[SHA256_TEXT]);
     int64_t max_steps; /* VM instructions of a script; 0: 1e9 */
     size_t max_bytes;  /* held by Lua; 0: 1 GiB */
 };
@@ -30,12 +32,13 @@ struct script_cell {
     int ordinal;              /* within the sweep */
     int parent; /* index of the parent cell in the script (replicate k starts from replicate k of it), or -1 */
     const char *parent_weights; /* which weights of the parent: "raw" or an EMA */
+    const char *init_path;      /* the file of an init that is no parent, or NULL */
     int replicates;             /* numbered 1..replicates */
-    struct spec spec;           /* TRAIN and EXEC settings; init already names the parent's config hash */
-    int nevals;                 /* evaluation sets: eval = {...} or eval = {{...}, {...}} */
-    const struct spec *evals;   /* of which only the EVAL settings matter */
-    char hash[SHA256_TEXT];     /* spec_hash */
-    const char *fingerprints;   /* text: one line per design function, "key id values..." on the fixed grid */
+    struct spec spec;         /* TRAIN and EXEC settings; init already names the parent's config hash, or the file's */
+    int nevals;               /* evaluation sets: eval = {...} or eval = {{...}, {...}} */
+    const struct spec *evals; /* of which only the EVAL settings matter */
+    char hash[SHA256_TEXT];   /* spec_hash */
+    const char *fingerprints; /* text: one line per design function, "key id values..." on the fixed grid */
 };
 struct script_sweep {
     const char *name;

@@ -1,7 +1,9 @@
 #include "runner/lab.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/metrics/weights.h"
 #include "core/train.h"
 
 static err_t host_predict(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params)
@@ -24,9 +26,30 @@ static err_t host_data_info(void *ctx, const char *name, int *dim, double *rms)
     return ERR_OK;
 }
 
+/* A path, or the name of weights that were fetched or added. */
+static err_t host_init_file(void *ctx, const char *name, char **path, char sha[SHA256_TEXT])
+{
+    (void)ctx;
+    if (file_exists(name)) {
+        char *full = realpath(name, NULL); /* a worker may run elsewhere */
+        *path = mem_strdup(full ? full : name);
+        free(full);
+    } else if (strchr(name, '/') || weights_find(name, path)) {
+        return fail(ERR_NO_DATA, "init = %s: there is no such file%s", name,
+                    strchr(name, '/') ? "" : ", and no weights of that name (ect weights)");
+    }
+    err_t err = weights_file_sha(*path, sha);
+    if (!err) return ERR_OK;
+    mem_free(*path);
+    *path = NULL;
+    return fail_in(err, "init");
+}
+
 void lab_init(struct lab *b, struct ledger *ledger)
 {
-    *b = (struct lab){.ledger = ledger, .host = {.ctx = b, .predict = host_predict, .data_info = host_data_info}};
+    *b = (struct lab){
+        .ledger = ledger,
+        .host = {.ctx = b, .predict = host_predict, .data_info = host_data_info, .init_file = host_init_file}};
 }
 
 void lab_done(struct lab *b)

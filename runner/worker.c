@@ -132,6 +132,18 @@ static err_t on_saving(void *ctx, int64_t step)
     return w->failed ? fail(w->failed, "%s", w->failed_text) : ERR_OK;
 }
 
+static void on_note(void *ctx, const char *key, const char *text)
+{
+    struct worker *w = ctx;
+    err_t err = ledger_begin(w->lab.ledger);
+    if (!err) {
+        err = ledger_provenance(w->lab.ledger, w->row.id, key, text);
+        if (!err) err = ledger_commit(w->lab.ledger);
+        else ledger_rollback(w->lab.ledger);
+    }
+    callback_failed(w, err);
+}
+
 static err_t on_checkpoint(void *ctx, int64_t step, const char *path)
 {
     struct worker *w = ctx;
@@ -254,6 +266,13 @@ static const char *device_of(const struct worker *w)
 static err_t find_init(struct worker *w, char **path)
 {
     *path = NULL;
+    if (w->cell->init_path) {
+        *path = mem_strdup(w->cell->init_path);
+        return ERR_OK;
+    }
+    if (strcmp(w->cell->spec.init_weights.s, "auto"))
+        return fail(ERR_USAGE, "init.weights = %s: it chooses among the weights of a file, and init is none",
+                    w->cell->spec.init_weights.s);
     if (w->cell->parent < 0) return ERR_OK;
     char id[RUN_ID_TEXT];
     int64_t at;
@@ -276,6 +295,7 @@ static err_t train(struct worker *w)
                              .progress = on_progress,
                              .saving = on_saving,
                              .checkpoint = on_checkpoint,
+                             .note = on_note,
                              .stop = on_stop};
     struct train_config c = {.spec = &w->cell->spec,
                              .design = &w->design,
@@ -285,7 +305,9 @@ static err_t train(struct worker *w)
                              .seed = w->row.seed,
                              .ckpt_dir = w->ckpt,
                              .init_path = init,
-                             .init_weights = w->cell->parent_weights,
+                             .init_weights =
+                                 w->cell->init_path ? w->cell->spec.init_weights.s : w->cell->parent_weights,
+                             .init_foreign = w->cell->init_path != NULL,
                              .keep = w->keep,
                              .nkeep = w->nkeep,
                              .observer = &watch};

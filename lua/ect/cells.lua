@@ -154,7 +154,7 @@ function cells.about(i)
     local w = settings.parents[get("init")]
     return {
         name = c.name, factors = json.encode(points.factor_labels(c.sweep, c.node)), ordinal = c.ordinal, parent = w and w.sweep.first or -1,
-        weights = w and w.weights, replicates = c.sweep.replicates, fingerprints = settings.fingerprint_lines(get),
+        weights = w and w.weights, init_path = settings.files[get("init")], replicates = c.sweep.replicates, fingerprints = settings.fingerprint_lines(get),
     }
 end
 

@@ -12,6 +12,7 @@ for _, f in ipairs(host.fields()) do
 end
 settings.fields, settings.names, settings.prefixes = fields, names, prefixes
 settings.parents = {}  -- canonical text of init -> run object
+settings.files = {}    -- canonical text of init -> path of the file
 settings.deferred = {} -- text that stands for a deferred value -> its function
 settings.functions = {}    -- "family:id" -> function
 settings.fingerprints = {} -- "family:id" -> text
@@ -186,6 +187,15 @@ local function plain_text(key, value)
     return type(value) == "number" and host.num(value) or tostring(value)
 end
 
+-- Starting weights from a file count by its contents, not by its place.
+local function init_text(text)
+    if text == "none" or text:match("^run:") then return text end
+    local path, sha = host.init_file((text:gsub("^file:", "")))
+    text = "file:" .. sha
+    settings.files[text] = path
+    return text
+end
+
 -- Canonical text of a value of the script. A deferred value (c_rule) gives a placeholder, see settings.resolve.
 function settings.canonical(key, value)
     local family = family_of(key)
@@ -198,6 +208,7 @@ function settings.canonical(key, value)
     if key == "init" and settings.weights_text then
         local text = settings.weights_text(value)
         if text then return checked(key, text) end
+        if type(value) == "string" then return checked(key, init_text(value)) end
     end
     if key == "ema" then return checked(key, value == false and "" or ema_text(value)) end
     if family then
@@ -235,6 +246,7 @@ function settings.from_text(key, text)
     end
     if is_none(key, text) then return text end
     if family_of(key) then return checked(key, (design(family_of(key), text))) end
+    if key == "init" then text = init_text(text) end
     return checked(key, text)
 end
 
