@@ -48,11 +48,12 @@ static int pick(double u, int n)
     return at < n ? at : n - 1;
 }
 
-static int label_of(const struct label_policy *p, const struct dataset *d, const struct rng *r, uint32_t sample)
+int labels_class(const struct label_policy *p, const struct dataset *d, uint64_t seed, uint32_t sample)
 {
+    double u = rng_uniform(&(struct rng){.seed = seed, .purpose = RNG_LABEL}, sample, 0);
     switch (p->kind) {
-    case LABELS_DATA: return d->labels[pick(rng_uniform(r, sample, 0), d->n)];
-    case LABELS_UNIFORM: return pick(rng_uniform(r, sample, 0), d->nclasses);
+    case LABELS_DATA: return d->labels[pick(u, d->n)];
+    case LABELS_UNIFORM: return pick(u, d->nclasses);
     case LABELS_BALANCED: return (int)(sample % (uint32_t)d->nclasses);
     case LABELS_CLASS: return p->class;
     case LABELS_NONE: break;
@@ -63,11 +64,10 @@ static int label_of(const struct label_policy *p, const struct dataset *d, const
 void labels_draw(const struct label_policy *p, const struct dataset *d, uint64_t seed, const uint32_t *index, int n,
                  float *rows)
 {
-    struct rng r = {.seed = seed, .purpose = RNG_LABEL};
     size_t classes = (size_t)d->nclasses;
     memset(rows, 0, (size_t)n * classes * sizeof *rows);
     for (int i = 0; i < n; i++) {
-        int label = label_of(p, d, &r, index[i]);
+        int label = labels_class(p, d, seed, index[i]);
         if (label >= 0) rows[(size_t)i * classes + (size_t)label] = 1;
     }
 }

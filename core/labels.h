@@ -22,6 +22,8 @@ err_t labels_parse(const char *text, struct label_policy *p) MUST_USE;
 err_t labels_check(const struct label_policy *p, const struct dataset *d) MUST_USE;
 /* As in an evaluator's identity. */
 void labels_text(const struct label_policy *p, struct text *out);
+/* The class of a sample of seed block `seed`; -1 without one. */
+int labels_class(const struct label_policy *p, const struct dataset *d, uint64_t seed, uint32_t sample);
 /* One-hot rows [n, nclasses] of samples index[0..n) of seed block `seed`, into zeros or not. */
 void labels_draw(const struct label_policy *p, const struct dataset *d, uint64_t seed, const uint32_t *index, int n,
                  float *rows);

@@ -55,11 +55,13 @@ static err_t check_out(const char *out)
     return ERR_OK;
 }
 
-static err_t write_images(const char *out, const uint8_t *px, const uint32_t *seeds, int n, const struct dataset *d)
+/* labels: NULL for an unconditional network */
+static err_t write_images(const char *out, const uint8_t *px, const int32_t *labels, const uint32_t *seeds, int n,
+                          const struct dataset *d)
 {
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
     err_t err = ERR_OK;
-    if (ends_with(out, ".npz")) return npz_write_images(out, px, NULL, n, d->h, d->w, d->c);
+    if (ends_with(out, ".npz")) return npz_write_images(out, px, labels, n, d->h, d->w, d->c);
     if (ends_with(out, ".png")) {
         void *png;
         size_t size;
@@ -109,6 +111,8 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
     TRY(sampling_load(&s->sampling, s->ckpt, -1, s->spec.eval_ema.s));
     double *x = mem_array((d->values ? (size_t)n + CHUNK : CHUNK) * per, sizeof *x);
     uint8_t *px = mem_array((size_t)n * per, 1);
+    bool labelled = q.cond && q.labels.kind != LABELS_NONE;
+    int32_t *labels = labelled ? mem_array((size_t)n, sizeof *labels) : NULL;
     err_t err = ERR_OK;
     for (int i = 0; i < n && !err; i += CHUNK) {
         int k = n - i < CHUNK ? n - i : CHUNK;
@@ -116,6 +120,7 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
                            d->values ? x + (size_t)i * per : x);
         if (!err && !d->values) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
     }
+    for (int i = 0; labels && !err && i < n; i++) labels[i] = labels_class(&q.labels, d, q.seed, seeds[i]);
     char *made =
         out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
     if (!err && !out) {
@@ -123,12 +128,13 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
         err = dir_make(dir);
         mem_free(dir);
     }
-    if (!err) err = d->values ? write_points(made, x, n, d->c) : write_images(made, px, seeds, n, d);
+    if (!err) err = d->values ? write_points(made, x, n, d->c) : write_images(made, px, labels, seeds, n, d);
     if (!err)
-        printf("wrote %s: %d %s%s of run %s, %s with %d evaluation%s, weights %s\n", made, n,
+        printf("wrote %s: %d %s%s of run %s, %s with %d evaluation%s, weights %s%s%s\n", made, n,
                d->values ? "point" : "image", n == 1 ? "" : "s", s->row.id, q.sampler.name, nfe, nfe == 1 ? "" : "s",
-               s->spec.eval_ema.s);
+               s->spec.eval_ema.s, labels ? ", labels " : "", labels ? s->spec.eval_labels.s : "");
     mem_free(made);
+    mem_free(labels);
     mem_free(x);
     mem_free(px);
     return err;
@@ -158,7 +164,7 @@ static const struct opt sample_opts[] = {
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
     {"ema", 0, "NAME", "raw, an EMA's name, or posthoc:STD"},
     {"mid-t", 0, "T,...", "noise levels of steps 2, 3, ..."},
-    {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none"},
+    {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none; in x.npz beside the images"},
     {"set", 0, "KEY=VALUE", "another eval.* setting, such as eval.churn=40 (may be repeated)"},
     {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
     OPT_LEDGER,

@@ -147,4 +147,12 @@ has "nearest metric" "fd_pixel"
 exits "a run without a sweep" 0 "$ECT" train digits-edm --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=ect --set eval.samples=64
 exits "the same train again" 0 "$ECT" train digits-edm --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=ect --set eval.samples=64
 has "does nothing" "nothing to do"
+exits "a class-conditional run" 0 "$ECT" train digits-edm --set net.cond=true --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=euler --set eval.samples=64 --set eval.labels=balanced
+cond=$(q "SELECT run FROM v_param WHERE key = 'net.cond' AND text = 'true'")
+is "the policy is in the identity" "$(q "SELECT count(*) FROM v_evaluator WHERE canon LIKE '%labels=balanced%'")" 2
+exits "samples of one class" 0 "$ECT" sample "$cond" --labels class:3 --out c3.npz --seeds 0-4
+has "the policy is said" "labels class:3"
+exits "samples of another" 0 "$ECT" sample "$cond" --labels class:4 --out c4.npz --seeds 0-4
+if cmp -s c3.npz c4.npz; then not_ok "labels are written"; else ok "labels are written"; fi
+exits "a class that is not there" 2 "$ECT" sample "$cond" --labels class:10
 finish
