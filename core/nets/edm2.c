@@ -176,6 +176,7 @@ static err_t check(const struct net_config *c)
     if (c->in_channels < 1 || c->sigma_data <= 0) return fail(ERR_USAGE, "network: channels and sigma_data above 0");
     if (c->width < 1 || c->emb_mult < 0 || c->noise_mult < 0) return fail(ERR_USAGE, "net.width: %d", c->width);
     if (c->augment_dim) return fail(ERR_USAGE, "net.augment: an EDM2 network takes no augmentation labels");
+    if (c->encoder || c->decoder) return fail(ERR_USAGE, "net.encoder, net.decoder: EDM2 has only its own");
     if (c->nfilter % 2) return fail(ERR_USAGE, "net.filter: an even number of taps");
     if (!(c->clip >= 0)) return fail(ERR_USAGE, "net.clip: %g", c->clip);
     for (int i = 0; i < c->nmult; i++) {

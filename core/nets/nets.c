@@ -174,6 +174,8 @@ const char *spec_preset_name(int i)
 err_t net_build(struct graph *g, const struct net_config *c)
 {
     const char *names[ARRAY_LEN(families)];
+    if (c->logvar && strcmp(c->family, "edm2"))
+        return fail(ERR_USAGE, "net.logvar: only EDM2 has an uncertainty head, not %s", c->family);
     for (size_t i = 0; i < ARRAY_LEN(families); i++) {
         if (!strcmp(families[i].name, c->family)) return families[i].build(g, c);
         names[i] = families[i].name;

@@ -53,6 +53,7 @@ static struct node *weight(struct pool *p, int ndim, const int *dims)
 static struct node *conv(struct pool *p, struct node *x, int out, int r)
 {
     struct node *w = weight(p, 4, (int[]){out, node_channels(x), r, r});
+    if (roll(p->d, 3) == 0) w = op_mp_weight(p->g, w, roll(p->d, 2) ? weight(p, 0, NULL) : NULL);
     return op_conv(p->g, x, w, roll(p->d, 2) ? weight(p, 1, &out) : NULL);
 }
 static void put(struct pool *p, struct node *n, int size)
@@ -75,7 +76,7 @@ static void grow(struct pool *p)
     struct node *x = p->n[i], *z = p->n[j];
     int c = node_channels(x);
     bool fits = p->size[j] == size;
-    switch (roll(p->d, 9)) {
+    switch (roll(p->d, 14)) {
     case 0: put(p, conv(p, x, 4 + 4 * roll(p->d, 3), 3), size); break;
     case 1: put(p, conv(p, x, 4 + 4 * roll(p->d, 3), 1), size); break;
     case 2: put(p, norm(p, x), size); break;
@@ -87,6 +88,14 @@ static void grow(struct pool *p)
         else put(p, op_silu(p->g, x), size);
         break;
     case 7: put(p, op_resample(p->g, x, (double[]){1, 1}, 2, size == 4), size == 4 ? 8 : 4); break;
+    case 8: put(p, op_mp_silu(p->g, x), size); break;
+    case 9: put(p, op_dropout(p->g, x), size); break;
+    case 10: put(p, op_clip(p->g, op_pixel_norm(p->g, x), 1), size); break;
+    case 11: put(p, op_gate(p->g, x, op_linear(p->g, p->emb, weight(p, 2, (int[]){c, 6}), NULL)), size); break;
+    case 12:
+        if (fits && node_channels(z) == c) put(p, op_mp_add(p->g, x, z, 0.3), size);
+        else put(p, op_mp_attention(p->g, conv(p, x, 3 * c, 1), 1), size);
+        break;
     default: put(p, op_attention(p->g, conv(p, x, 3 * c, 1), 1), size); break;
     }
 }
@@ -278,6 +287,196 @@ static void packs_once(void **s)
     graph_free(g);
 }
 
+/* ---- weight programs -------------------------------------------------------------------------------------------------------- */
+
+static int norms;
+static void count_norm(struct kdev *d, const float *x, const float *gain, float scale, float *y, size_t rows, int c)
+{
+    norms++;
+    k->rms_norm_fwd(d, x, gain, scale, y, rows, c);
+}
+
+/* A convolution and a linear layer with normalised weights; the second has a gain. */
+static struct graph *two_weights(void)
+{
+    struct graph *g = graph_new();
+    struct init init = {.kind = INIT_NORMAL, .scale = 2};
+    struct node *a = graph_param(g, "a", 4, (int[]){8, 8, 3, 3}, init),
+                *b = graph_param(g, "b", 2, (int[]){4, 8}, init);
+    struct node *gain = graph_param(g, "gain", 0, NULL, (struct init){.kind = INIT_ONE, .scale = 0.7});
+    struct node *h = op_conv(g, graph_input(g, "x", 8, 8, 8), op_mp_weight(g, a, NULL), NULL);
+    graph_output(g, "last", op_linear(g, op_mp_silu(g, h), op_mp_weight(g, b, gain), NULL));
+    graph_output_aside(g, "aside", op_linear(g, h, graph_param(g, "c", 2, (int[]){5, 8}, init), NULL));
+    return g;
+}
+
+/* Weights are computed once per change of a set's values, whatever runs on it, and each set has its own. */
+static void weights_once(void **s)
+{
+    (void)s;
+    struct graph *g = two_weights();
+    struct params *w, *ema;
+    struct program *student, *teacher;
+    float *grad = mem_array(graph_arena_floats(g), sizeof *grad), gain = 1.4f, out[3];
+    counting = *k;
+    counting.rms_norm_fwd = count_norm;
+    assert_true(graph_has_forced_norm(g));
+    assert_ok(params_new(&w, g, &counting, dev));
+    assert_ok(params_new(&ema, g, &counting, dev));
+    params_init(w, 1);
+    params_copy(ema, w);
+    struct program_opts o = {.batch = BATCH, .grad = GRAD_ALL, .only = "last"};
+    assert_ok(program_new(&student, g, &counting, dev, &o));
+    assert_ok(program_new(&teacher, g, &counting, dev, &(struct program_opts){.batch = 1}));
+    fill(program_input(student, "x"), BATCH * graph_node_floats(g, "x"), 1);
+    fill(program_input(teacher, "x"), graph_node_floats(g, "x"), 1);
+    norms = 0;
+    for (int micro = 0; micro < 3; micro++) {
+        program_forward(student, w, &ctx);
+        program_forward(teacher, w, &ctx);
+        program_backward(student, w, &ctx, grad);
+    }
+    assert_int_equal(norms, 2);
+    out[0] = program_output(teacher, "last")[7];
+    program_forward(teacher, ema, &ctx);
+    assert_int_equal(norms, 4);
+    assert_true(program_output(teacher, "last")[7] == out[0]);
+    const struct param_info *info = graph_param_named(g, "gain");
+    k->upload(dev, params_arena(ema) + info->offset, &gain, sizeof gain); /* twice what it was */
+    params_changed(ema);
+    program_forward(teacher, ema, &ctx);
+    assert_near(program_output(teacher, "last")[7], 2 * (double)out[0], 1e-6 * fabs(out[0]));
+    program_forward(teacher, w, &ctx);
+    assert_true(program_output(teacher, "last")[7] == out[0]);
+    assert_int_equal(norms, 6);
+    program_free(student);
+    program_free(teacher);
+    params_free(w);
+    params_free(ema);
+    mem_free(grad);
+    graph_free(g);
+}
+
+/* Forced normalisation: rows of RMS m / (m + 1e-4); other parameters, and other sets, stay; what a network computes hardly changes. */
+static void forced_norm(void **s)
+{
+    (void)s;
+    struct graph *g = two_weights();
+    struct params *w, *raw;
+    struct program *p;
+    enum { A = 8 * 72, B = 4 * 8 };
+    float a[A], after[A], again[A], gain, c[40], c_after[40], y[BATCH * 64 * 4];
+    assert_ok(params_new(&w, g, k, dev));
+    assert_ok(params_new(&raw, g, k, dev));
+    params_init(w, 1);
+    params_copy(raw, w);
+    assert_ok(program_new(&p, g, k, dev, &(struct program_opts){.batch = BATCH}));
+    fill(program_input(p, "x"), BATCH * graph_node_floats(g, "x"), 1);
+    program_forward(p, w, &ctx);
+    memcpy(y, program_output(p, "last"), sizeof y);
+    params_get(w, 0, a), params_get(w, 3, c);
+    params_force_norm(w);
+    params_get(w, 0, after), params_get(w, 2, &gain), params_get(w, 3, c_after);
+    for (int row = 0; row < 8; row++) {
+        double m = 0;
+        for (int i = 0; i < 72; i++) m += (double)a[row * 72 + i] * a[row * 72 + i] / 72;
+        for (int i = 0; i < 72; i++) assert_near(after[row * 72 + i], a[row * 72 + i] / (sqrt(m) + 1e-4), 1e-6);
+    }
+    assert_true(gain == 0.7f);
+    assert_memory_equal(c, c_after, sizeof c);
+    program_forward(p, w, &ctx);
+    for (size_t i = 0; i < ARRAY_LEN(y); i++) assert_near(program_output(p, "last")[i], y[i], 1e-3);
+    params_get(raw, 0, again);
+    assert_memory_equal(a, again, sizeof a);
+    program_free(p);
+    params_free(w);
+    params_free(raw);
+    graph_free(g);
+    g = two_convs();
+    assert_false(graph_has_forced_norm(g));
+    graph_free(g);
+}
+
+static int allocs_left;
+static void *scarce(struct kdev *d, size_t bytes)
+{
+    return allocs_left-- > 0 ? k->alloc(d, bytes) : NULL;
+}
+
+/* Device memory that runs out at any allocation is an error, nothing else; a forward afterwards allocates nothing. */
+static void runs_out_of_memory(void **s)
+{
+    (void)s;
+    counting = *k;
+    counting.alloc = scarce;
+    int most = 0;
+    for (bool enough = false; !enough; most++) {
+        struct graph *g = two_weights();
+        struct params *w = NULL;
+        struct program *p = NULL;
+        struct program_opts o = {.batch = BATCH, .grad = GRAD_ALL};
+        float *grad = mem_array(graph_arena_floats(g), sizeof *grad);
+        allocs_left = most;
+        err_t err = params_new(&w, g, &counting, dev);
+        if (!err) err = program_new(&p, g, &counting, dev, &o);
+        if (!err) err = program_bind(p, w);
+        enough = !err;
+        if (err) assert_int_equal(err, ERR_DEVICE_MEM);
+        allocs_left = 0;
+        if (enough) {
+            assert_ok(program_bind(p, w));
+            program_forward(p, w, &ctx);
+            program_backward(p, w, &ctx, grad);
+        }
+        mem_free(grad);
+        program_free(p);
+        if (w) params_free(w);
+        graph_free(g);
+    }
+    assert_in_range(most, 6, 20);
+}
+
+/* Several outputs by name, each with its own gradient; work for one beside the result is not counted. */
+static void outputs_by_name(void **s)
+{
+    (void)s;
+    struct graph *g = two_weights();
+    struct params *w;
+    struct program *p;
+    struct flops f;
+    float *grad = mem_array(graph_arena_floats(g), sizeof *grad);
+    graph_flops(g, &f);
+    assert_true(f.linear == 2 * 64 * 4 * 8);
+    assert_ok(params_new(&w, g, k, dev));
+    params_init(w, 1);
+    struct program_opts o = {.batch = BATCH, .grad = GRAD_PARAMS, .only = "last"};
+    assert_ok(program_new(&p, g, k, dev, &o));
+    assert_null(program_output(p, "aside"));
+    assert_null(program_output_grad(p, "aside"));
+    program_free(p);
+    o.only = "last,asid";
+    assert_ok(program_new(&p, g, k, dev, &o));
+    assert_null(program_output(p, "aside"));
+    program_free(p);
+    o.only = "aside,last";
+    assert_ok(program_new(&p, g, k, dev, &o));
+    fill(program_input(p, "x"), BATCH * graph_node_floats(g, "x"), 1);
+    const struct param_info *b = graph_param_named(g, "b"), *c = graph_param_named(g, "c");
+    for (int which = 0; which < 2; which++) {
+        k->fill(dev, grad, 0, graph_arena_floats(g));
+        k->fill(dev, program_output_grad(p, "last"), which ? 0 : 1, BATCH * graph_node_floats(g, "last"));
+        k->fill(dev, program_output_grad(p, "aside"), which ? 1 : 0, BATCH * graph_node_floats(g, "aside"));
+        program_forward(p, w, &ctx);
+        program_backward(p, w, &ctx, grad);
+        assert_true((grad[b->offset] != 0) == !which);
+        assert_true((grad[c->offset] != 0) == which);
+    }
+    mem_free(grad);
+    program_free(p);
+    params_free(w);
+    graph_free(g);
+}
+
 /* An output that is used again: its own gradient and what comes back join, neither is lost, the caller's stays as written. */
 static void output_gradients_join(void **s)
 {
@@ -456,6 +655,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(planned_like_unplanned),
                                        cmocka_unit_test(packs_once),
+                                       cmocka_unit_test(weights_once),
+                                       cmocka_unit_test(forced_norm),
+                                       cmocka_unit_test(runs_out_of_memory),
+                                       cmocka_unit_test(outputs_by_name),
                                        cmocka_unit_test(output_gradients_join),
                                        cmocka_unit_test(what_is_compiled),
                                        cmocka_unit_test(layout_of_files),
