@@ -77,6 +77,19 @@ struct optim_step {
     double radam_rect; /* informative */
 };
 
+/* The plane of an image and its reflections repeats after this many pixels. */
+static inline size_t augment_period(int side)
+{
+    return side > 1 ? 2 * (size_t)(side - 1) : 1;
+}
+/* Scratch of op augment, floats a sample: one period of the plane at twice the resolution, its rows before they are doubled, the image
+ * transformed at that resolution with the margin that the filter reaches into (10), its rows after they were halved. */
+static inline size_t augment_floats(int h, int w)
+{
+    size_t ph = 2 * augment_period(h), pw = 2 * augment_period(w), vh = 2 * (size_t)h + 10, vw = 2 * (size_t)w + 10;
+    return (size_t)h * pw + ph * pw + vh * vw + vh * (size_t)w;
+}
+
 struct kernels {
     const char *name; /* "cpu", "cpu-portable", "cuda" */
     /* Opens a device. spec: "cpu", "cpu-portable", "cuda:0". threads <= 0: all. ERR_DEVICE says what is missing. */

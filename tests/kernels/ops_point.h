@@ -317,6 +317,93 @@ static void run_precond(struct bench *b, const int *q)
 }
 
 /* count */
+/* ---- augmentation, from its definition: no period, no scratch, no order of sums ---- */
+
+static const double wavelet[12] = {0.015404109327027373, 0.0034907120842174702, -0.11799011114819057,
+                                   -0.048311742585633,   0.4910559419267466,    0.787641141030194,
+                                   0.3379294217276218,   -0.07263752278646252,  -0.021060292512300564,
+                                   0.04472490177066578,  0.0017677118642428036, -0.007800708325034148};
+
+struct seen { /* one channel of one image */
+    const float *x;
+    int h, w, c;
+    unsigned orient;
+};
+
+static int reflected(int i, int side)
+{
+    while (i < 0 || i >= side) i = side == 1 ? 0 : i < 0 ? -i : 2 * (side - 1) - i;
+    return i;
+}
+
+static double seen_pixel(const struct seen *s, int row, int col)
+{
+    int x = reflected(col, s->w), y = reflected(row, s->h);
+    if (s->orient & 1) x = s->w - 1 - x;
+    if (s->orient & 2) y = s->h - 1 - y;
+    return s->orient & 4 ? s->x[(x * s->w + y) * s->c] : s->x[(y * s->w + x) * s->c];
+}
+
+/* Sample (v, u) of the doubled image: pixel i has the taps j - 2 i + 5. */
+static double doubled(const struct seen *s, int v, int u)
+{
+    double sum = 0;
+    for (int a = 0; a < 12; a++)
+        for (int b = 0; b < 12; b++)
+            if ((v + 5 - a) % 2 == 0 && (u + 5 - b) % 2 == 0)
+                sum += wavelet[a] * wavelet[b] * seen_pixel(s, (v + 5 - a) / 2, (u + 5 - b) / 2);
+    return sum;
+}
+
+static double between(const struct seen *s, double v, double u)
+{
+    int y = (int)floor(v), x = (int)floor(u);
+    double wy = v - y, wx = u - x;
+    return (1 - wy) * ((1 - wx) * doubled(s, y, x) + wx * doubled(s, y, x + 1)) +
+           wy * ((1 - wx) * doubled(s, y + 1, x) + wx * doubled(s, y + 1, x + 1));
+}
+
+static double mapped_pixel(const struct seen *s, const double *a, int row, int col)
+{
+    double sum = 0, cx = (s->w - 1) / 2.0, cy = (s->h - 1) / 2.0;
+    for (int i = 0; i < 12; i++)
+        for (int j = 0; j < 12; j++) {
+            double y = (2 * row + i - 5) / 2.0 - 0.25 - cy, x = (2 * col + j - 5) / 2.0 - 0.25 - cx;
+            double sx = a[0] * x + a[1] * y + a[2] + cx, sy = a[3] * x + a[4] * y + a[5] + cy;
+            sum += wavelet[i] * wavelet[j] * between(s, 2 * sy + 0.5, 2 * sx + 0.5);
+        }
+    return sum;
+}
+
+/* h w c whole: maps that move pixels */
+static void run_augment(struct bench *b, const int *q)
+{
+    int h = q[0], w = q[1], c = q[2], n = h == w ? 8 : 4, per = h * w * c;
+    float *x = draw(b, (size_t)n * per), *y = zeros(b, (size_t)n * per),
+          *ws = zeros(b, (size_t)n * augment_floats(h, w));
+    double *affine = arena_alloc(&b->arena, (size_t)n * 6 * sizeof *affine);
+    uint8_t orient[8];
+    for (int i = 0; i < n; i++) {
+        static const double one[6] = {1, 0, 0, 0, 1, 0};
+        orient[i] = (uint8_t)i;
+        for (int k = 0; k < 6; k++) {
+            double z = sin(1 + 7.3 * i + 1.9 * k);
+            affine[6 * i + k] = one[k] + (q[3] ? k % 3 == 2 ? rint(w * z) : 0 : k % 3 == 2 ? w * z : 0.4 * z);
+        }
+    }
+    b->k->augment(b->d, x, affine, orient, y, n, h, w, c, ws);
+    for (int i = 0; i < n; i++)
+        for (int e = 0; e < per && !(b->again && !q[3]); e++) {
+            struct seen s = {.x = x + (size_t)i * per + e % c, .h = h, .w = w, .c = c, .orient = orient[i]};
+            const double *a = affine + 6 * i;
+            int row = e / c / w, col = e / c % w;
+            emit1(b, y[i * per + e],
+                  q[3] ? seen_pixel(&s, row + (int)a[5], col + (int)a[2]) : mapped_pixel(&s, a, row, col));
+        }
+    if (b->again && !q[3])
+        for (int e = 0; e < n * per; e++) emit1(b, y[e], 0);
+}
+
 /* count */
 static void run_squares(struct bench *b, const int *q)
 {
@@ -404,6 +491,13 @@ const struct op_case point_cases[] = {
     {COPIES, run_copies, {1}, 0},
     {COPIES, run_copies, {4097}, 0},
     {COPIES, run_copies, {50003}, 0},
+    {"augment", run_augment, {7, 7, 2, 1}, 0},
+    {"augment", run_augment, {1, 5, 1, 1}, 0},
+    {"augment", run_augment, {3, 2, 3, 1}, 0},
+    {"augment", run_augment, {6, 6, 1, 0}, 1e-5},
+    {"augment", run_augment, {3, 5, 2, 0}, 1e-5},
+    {"augment", run_augment, {1, 4, 1, 0}, 1e-5},
+    {"augment", run_augment, {2, 2, 1, 0}, 1e-5},
     {"sum_squares", run_squares, {1}, 1e-13},
     {"sum_squares", run_squares, {1021}, 1e-13},
     {"sum_squares", run_squares, {50003}, 1e-13},
