@@ -133,8 +133,10 @@ static err_t kinds_from(struct augment *a, int n, const char (*names)[64])
         while (k < AUGMENT_KINDS && strcmp(names[i], augment_names[k])) k++;
         if (k == AUGMENT_KINDS) {
             const char *near = nearest_name(names[i], augment_names, AUGMENT_KINDS);
-            return fail(ERR_USAGE, "augment.transforms: no transform '%s'; there are xflip, yflip, scale, rotate, aniso, translate%s%s%s",
-                        names[i], near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+            return fail(
+                ERR_USAGE,
+                "augment.transforms: no transform '%s'; there are xflip, yflip, scale, rotate, aniso, translate%s%s%s",
+                names[i], near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
         }
         a->on[k] = true;
     }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/augment.h"
 #include "core/ema.h"
 #include "core/init.h"
 #include "core/nets.h"
@@ -39,7 +40,8 @@ struct trainer {
     struct train_state state;
     struct optim_config optim;
     struct optim_scaler scaler;
-    double squares; /* of the last gradient, cleaned: their sum */
+    struct augmenter *augmenter; /* NULL: off */
+    double squares;              /* of the last gradient, cleaned: their sum */
     struct plan plan[2];
     const struct plan *now; /* of the step on the device */
     struct arena host;
@@ -219,6 +221,21 @@ static err_t call_adapt(void *ctx, int n, const double *t, const double *r, cons
     return ERR_OK;
 }
 
+static err_t augment_open(struct trainer *tr)
+{
+    const struct spec *s = tr->spec;
+    const struct dataset *d = tr->c->data;
+    if (!(s->augment > 0)) return ERR_OK;
+    if (d->values) return fail(ERR_USAGE, "augment = %g: %s holds points, not images", s->augment, d->name);
+    if (tr->net.augment_dim != AUGMENT_LABELS)
+        return fail(ERR_USAGE,
+                    "augment = %g needs net.augment = 9: a network that is not told how an image was changed learns to "
+                    "make changed images (xflip = true flips without labels)",
+                    s->augment);
+    return augmenter_new(&tr->augmenter, s->augment, s->augment_transforms.n, s->augment_transforms.v, tr->k, tr->dev,
+                         tr->rows, d->h, d->w, d->c);
+}
+
 static err_t trainer_open(struct trainer *tr, const struct train_config *c, struct train_result *result)
 {
     const struct spec *s = c->spec;
@@ -266,6 +283,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                .adapt_ctx = tr};
     if (!loss_metric_find(s->metric.s, &pass.loss.metric)) return fail(ERR_USAGE, "unknown metric '%s'", s->metric.s);
     TRY(pass_new(&tr->pass, &pass));
+    TRY(augment_open(tr));
     struct flops f;
     graph_flops(tr->graph, &f);
     result->sigma_data = tr->net.sigma_data;
@@ -283,6 +301,7 @@ static void trainer_close(struct trainer *tr)
     for (int i = 0; i < st->nemas; i++) {
         if (st->ema[i]) tr->k->free(tr->dev, st->ema[i]);
     }
+    augmenter_free(tr->augmenter);
     pass_free(tr->pass);
     params_free(st->weights);
     params_free(st->averaged);
@@ -426,6 +445,9 @@ static void load_rows(struct trainer *tr, int64_t step, int first, int n)
     else
         tr->k->gather_u8(tr->dev, tr->pixels, tr->index_dev, tr->spec->xflip ? tr->flip_dev : NULL, n, d->h, d->w, d->c,
                          pass_y(tr->pass));
+    if (tr->augmenter)
+        augmenter_run(tr->augmenter, tr->c->seed, (uint32_t)step, (uint32_t)first, n, pass_y(tr->pass),
+                      pass_augment(tr->pass));
     tr->k->normal(tr->dev, pass_eps(tr->pass), n, tr->per, &noise);
     noise.purpose = RNG_NOISE_R;
     if (pass_eps_r(tr->pass)) tr->k->normal(tr->dev, pass_eps_r(tr->pass), n, tr->per, &noise);

@@ -2,13 +2,15 @@
  * periodic, so one period of it at twice the resolution is all that any map can ever look at: no margins, and a sample does not depend on
  * the others of its batch.
  *
- * Row coordinates: sample j of the doubled image lies at pixel j / 2 - 1/4. Filter h = sym6 (orthonormal, 12 taps) places pixel i at
- * j = 2 i - 5 .. 2 i + 6 and collects it from there: doubling and halving with nothing between is the identity. */
+ * Filter h = sym6 (orthonormal, 12 taps) places pixel i at samples j = 2 i - 5 .. 2 i + 6 of the doubled line and collects it from there:
+ * doubling and halving with nothing between is the identity. It is not symmetric: its centre of mass is at tap 5.098, not 5.5, so pixel
+ * coordinate X is sample 2 X + 0.098; without that a turn would not be about the image's centre. */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
 
 enum { TAPS = 12, BEFORE = 5 };
+static const double centre = 0.09826089954573; /* sum k h[k] / sum h[k] - BEFORE */
 static const float sym6[TAPS] = {0.015404109327027373f, 0.0034907120842174702f, -0.11799011114819057f,
                                  -0.048311742585633f,   0.4910559419267466f,    0.787641141030194f,
                                  0.3379294217276218f,   -0.07263752278646252f,  -0.021060292512300564f,
@@ -81,9 +83,9 @@ static void sample(const struct image *m, const double *a, const float *plane, f
     double cx = (m->w - 1) / 2.0, cy = (m->h - 1) / 2.0;
     for (int v = 0; v < vh; v++)
         for (int u = 0; u < vw; u++) {
-            double px = (u - BEFORE) / 2.0 - 0.25 - cx, py = (v - BEFORE) / 2.0 - 0.25 - cy;
-            double sx = 2 * (a[0] * px + a[1] * py + a[2] + cx) + 0.5,
-                   sy = 2 * (a[3] * px + a[4] * py + a[5] + cy) + 0.5;
+            double px = (u - BEFORE - centre) / 2 - cx, py = (v - BEFORE - centre) / 2 - cy;
+            double sx = 2 * (a[0] * px + a[1] * py + a[2] + cx) + centre,
+                   sy = 2 * (a[3] * px + a[4] * py + a[5] + cy) + centre;
             double fx = floor(sx), fy = floor(sy);
             float wx = (float)(sx - fx), wy = (float)(sy - fy);
             size_t x0 = wrap((long)fx, pw), x1 = x0 + 1 == pw ? 0 : x0 + 1;

@@ -187,6 +187,11 @@ stage.final(1, { n = 8 }, function(p) return function(s) return p.n - 1 end end)
 -- Learning rate and dropout ------------------------------------------------------------------------------------------------
 
 lr.const(1, { lr = required }, function(p) return function(s) return p.lr end end)
+-- lr min(nimg / images, 1): linear warm-up over the first images, then constant, as in EDM
+lr.warmup(1, { lr = required, images = required }, function(p)
+    local value, images = p.lr, p.images
+    return function(s) return value * math.min(s.nimg / images, 1) end
+end, function(p) return p.images > 0 or "images must be positive" end)
 -- (12) ref / sqrt(max(nimg / (batches B), 1)), times min(nimg / rampup, 1); rampup in images, batches = 0: no decay    [EDM2, eq. 67]
 lr.inv_sqrt(1, { ref = required, batches = 2000, rampup = 0 }, function(p)
     local ref, batches, rampup = p.ref, p.batches, p.rampup

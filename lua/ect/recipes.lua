@@ -26,11 +26,12 @@ recipes["digits-ect"] = {
     eval = { sampler = "ect", nfe = { 1, 2 }, ema = "std05" },
 }
 
--- EDM's CIFAR-10 pretraining (DDPM++, unconditional, 200 Mimg), without its augmentation.
+-- EDM's CIFAR-10 pretraining (DDPM++, unconditional, 200 Mimg), with its augmentation: p = 0.12, labels for the network.
 recipes["cifar10-edm"] = {
     target = "edm", data = "cifar10", sigma_data = 0.5, net = cifar10_net,
     noise = noise.lognormal { mean = -1.2, std = 1.2 }, mapping = mapping.zero {}, weight = weight.edm {}, dropout = 0.13,
-    optim = "adam", lr = lr.inv_sqrt { ref = 1e-3, batches = 0, rampup = 10e6 }, batch = 512, iters = 390625,
+    ["net.augment"] = 9, augment = 0.12,
+    optim = "adam", lr = lr.warmup { lr = 1e-3, images = 10e6 }, batch = 512, iters = 390625,
     ema = ema.halflife { img = 500e3, ramp = 0.05 },
     eval = { sampler = "heun", nfe = 35, ema = "hl500k", samples = 50000 },
 }

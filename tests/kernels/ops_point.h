@@ -365,12 +365,16 @@ static double between(const struct seen *s, double v, double u)
 
 static double mapped_pixel(const struct seen *s, const double *a, int row, int col)
 {
-    double sum = 0, cx = (s->w - 1) / 2.0, cy = (s->h - 1) / 2.0;
+    double sum = 0, cx = (s->w - 1) / 2.0, cy = (s->h - 1) / 2.0, mass = 0, first = 0;
+    for (int i = 0; i < 12; i++) {
+        mass += wavelet[i];
+        first += (i - 5) * wavelet[i];
+    }
     for (int i = 0; i < 12; i++)
         for (int j = 0; j < 12; j++) {
-            double y = (2 * row + i - 5) / 2.0 - 0.25 - cy, x = (2 * col + j - 5) / 2.0 - 0.25 - cx;
+            double y = (2 * row + i - 5 - first / mass) / 2 - cy, x = (2 * col + j - 5 - first / mass) / 2 - cx;
             double sx = a[0] * x + a[1] * y + a[2] + cx, sy = a[3] * x + a[4] * y + a[5] + cy;
-            sum += wavelet[i] * wavelet[j] * between(s, 2 * sy + 0.5, 2 * sx + 0.5);
+            sum += wavelet[i] * wavelet[j] * between(s, 2 * sy + first / mass, 2 * sx + first / mass);
         }
     return sum;
 }

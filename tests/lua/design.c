@@ -133,6 +133,7 @@ static void lr(void **state)
         near(call("ect.lr.inv_sqrt{ref=1e-3}", 0, 0, 0), decay);
         near(call("ect.lr.inv_sqrt{ref=1e-3,batches=2000,rampup=10000}", 0, 0, 0), decay * fmin(n / 10000, 1));
         near(call("ect.lr.inv_sqrt{ref=1e-3,batches=0}", 0, 0, 0), 1e-3);
+        near(call("ect.lr.warmup{lr=0.1,images=10000}", 0, 0, 0), 0.1 * fmin(n / 10000, 1));
     }
 }
 
