@@ -7,6 +7,8 @@
 
 #include "core/eval_points.h"
 #include "core/eval_space.h"
+#include "core/metrics/stats.h"
+#include "core/metrics/weights.h"
 #include "core/rng.h"
 #include "kernels/linalg.h"
 
@@ -31,7 +33,9 @@ struct eval {
 /* Everything but the metric and its extractor: what requests of one sampling pass must share. */
 static void add_pass(struct text *t, const struct eval_request *q, const struct dataset *ref)
 {
-    text_addf(t, "reference=%s\nreference.sha=%s\nreference.count=%d\n", ref->name, ref->sha, ref->n);
+    char stats[SHA256_TEXT];
+    if (q->stats[0]) text_addf(t, "reference.stats.sha=%s\n", weights_file_sha(q->stats, stats) ? "unknown" : stats);
+    else text_addf(t, "reference=%s\nreference.sha=%s\nreference.count=%d\n", ref->name, ref->sha, ref->n);
     text_addf(t, "samples=%lld\nseed=%llu\n", (long long)q->samples, (unsigned long long)q->seed);
     sampler_identity(&q->sampler, t);
     text_addf(t, "precond=%s\nprecision=fp32 network, fp64 state\n", q->shifted ? "shifted" : "plain");
@@ -174,6 +178,27 @@ done:
 
 /* ---- metrics ----------------------------------------------------------------------------------------------------- */
 
+/* Published statistics can stand for the data set where moments are all that counts, and of features of the same kind. */
+static err_t stats_check(const struct stats *s, const struct eval_request *q, const struct metric *m, int dim)
+{
+    if (!q->stats[0]) return ERR_OK;
+    if (metric_needs_rows(m))
+        return fail(ERR_USAGE, "eval.stats holds moments, and %s needs the features themselves", m->name);
+    if (s->d == dim) return ERR_OK;
+    return fail(ERR_USAGE, "eval.stats: %s is of %d features, and %s has %d", q->stats, s->d, m->name, dim);
+}
+
+static err_t stats_distance(const struct stats *s, const struct metric *m, const struct moments *got, double *out)
+{
+    size_t d = (size_t)got->d;
+    if (got->n < 2) return fail(ERR_USAGE, "%s of %lld samples", m->name, (long long)got->n);
+    double *cov = mem_array(d * d, sizeof *cov);
+    moments_cov(got, m->biased, cov);
+    err_t err = frechet_distance(got->d, got->mean, cov, s->mean, s->cov, out);
+    mem_free(cov);
+    return err;
+}
+
 /* What one space sees of a pass. */
 struct look {
     struct space *space;
@@ -273,13 +298,16 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
     struct look *looks = mem_array((size_t)n, sizeof *looks);
     int *of = mem_array((size_t)n, sizeof *of), count = 0, nfe = 0; /* of: request -> look */
     double seconds = 0, *own = mem_array((size_t)n, sizeof *own);
+    struct stats stats = {.d = 0};
     TRYD(requests_check(e, q, n));
+    if (q->stats[0]) TRYD(stats_read(&stats, q->stats));
     for (int i = 0; i < n; i++) {
         struct space *space;
         out[i] = (struct eval_value){0};
         TRYD(eval_metric_fits(q[i].metric, e->ref));
         TRYD(metric_parse(q[i].metric, &m[i]));
-        TRYD(spaces_get(e->spaces, &m[i], &space));
+        TRYD(spaces_get(e->spaces, &m[i], !q->stats[0], &space));
+        TRYD(stats_check(&stats, q, &m[i], space_dim(space)));
         for (of[i] = 0; of[i] < count && looks[of[i]].space != space; of[i]++) {}
         struct look *l = &looks[of[i]];
         if (of[i] == count) {
@@ -294,13 +322,15 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
     for (int i = 0; i < n; i++) {
         const struct look *l = &looks[of[i]];
         int64_t start = host.mono_ns();
-        TRYD(metric_of(&m[i], space_reference(l->space), &l->set, &out[i].value));
+        if (q->stats[0]) TRYD(stats_distance(&stats, &m[i], &l->set.m, &out[i].value));
+        else TRYD(metric_of(&m[i], space_reference(l->space), &l->set, &out[i].value));
         out[i].seconds = seconds / n + own[of[i]] / l->metrics + (double)(host.mono_ns() - start) * 1e-9;
         out[i].nfe = nfe;
         out[i].flops = e->forward_flops * nfe * (double)q->samples / n;
     }
 done:
     for (int i = 0; i < count; i++) feature_set_done(&looks[i].set);
+    stats_done(&stats);
     mem_free(m);
     mem_free(looks);
     mem_free(of);
@@ -336,7 +366,7 @@ static err_t gaussian_factor(struct eval *e, double *mean, double *a)
     struct metric m;
     size_t d = (size_t)e->per;
     TRY(metric_parse("fd_pixel", &m));
-    TRY(spaces_get(e->spaces, &m, &pixel));
+    TRY(spaces_get(e->spaces, &m, true, &pixel));
     const struct moments *of = &space_reference(pixel)->m;
     memcpy(mean, of->mean, d * sizeof *mean);
     double *w = mem_array(d, sizeof *w);
@@ -389,7 +419,7 @@ err_t eval_control(struct eval *e, enum eval_control kind, const char *metric, i
     struct metric m;
     TRY(eval_metric_fits(metric, e->ref));
     TRY(metric_parse(metric, &m));
-    TRY(spaces_get(e->spaces, &m, &s));
+    TRY(spaces_get(e->spaces, &m, true, &s));
     return kind == CONTROL_REAL_HALF ? control_halves(e, s, &m, seed, out)
                                      : control_gaussian(e, s, &m, samples, seed, out);
 }

@@ -90,7 +90,7 @@ static err_t reference_make(struct space *s, bool keep)
     return space_add_data(s, &s->ref, NULL, s->all->ref->n);
 }
 
-err_t spaces_get(struct spaces *s, const struct metric *m, struct space **out)
+err_t spaces_get(struct spaces *s, const struct metric *m, bool reference, struct space **out)
 {
     struct space *p = s->first;
     while (p && strcmp(p->name, m->space) != 0) p = p->next;
@@ -108,5 +108,5 @@ err_t spaces_get(struct spaces *s, const struct metric *m, struct space **out)
         s->first = p;
     }
     *out = p;
-    return reference_make(p, metric_needs_rows(m));
+    return reference ? reference_make(p, metric_needs_rows(m)) : ERR_OK;
 }

@@ -11,8 +11,8 @@ struct spaces;
 struct space;
 struct spaces *spaces_new(const struct dataset *ref, int batch, const struct kernels *k, struct kdev *dev);
 void spaces_free(struct spaces *s);
-/* The space of a metric, its reference ready for it. Lives as long as s. */
-err_t spaces_get(struct spaces *s, const struct metric *m, struct space **out) MUST_USE;
+/* The space of a metric; with reference, the features of the whole data set are ready for it. Lives as long as s. */
+err_t spaces_get(struct spaces *s, const struct metric *m, bool reference, struct space **out) MUST_USE;
 int space_dim(const struct space *s);
 const struct feature_set *space_reference(const struct space *s);
 /* Adds features of n images: px[n, h, w, c], any n. */

@@ -51,6 +51,11 @@ err_t eval_request_init(struct eval_request *q, const struct spec *run, const st
     bool asked = q->labels.kind != LABELS_DATA && q->labels.kind != LABELS_NONE;
     if (!run->net_cond && asked)
         return fail(ERR_USAGE, "eval.labels = %s: this network takes no labels (net.cond = false)", e->eval_labels.s);
+    if (strlen(e->eval_stats.s) >= sizeof q->stats)
+        return fail(ERR_USAGE, "eval.stats: a path of more than %zu letters", sizeof q->stats - 1);
+    strcpy(q->stats, e->eval_stats.s);
+    if (q->stats[0] && !file_exists(q->stats))
+        return fail(ERR_NO_DATA, "eval.stats: no file %s; `ect stats DATASET` makes one", q->stats);
     return sampler_from_spec(&q->sampler, e, nfe);
 }
 
@@ -216,8 +221,8 @@ static bool same_samples(const struct eval_item *a, const struct eval_item *b)
 {
     return a->step == b->step && !strcmp(a->weights, b->weights) && a->q.samples == b->q.samples &&
            a->q.seed == b->q.seed && a->q.shifted == b->q.shifted && a->q.cond == b->q.cond &&
-           a->q.labels.kind == b->q.labels.kind && a->q.labels.class == b->q.labels.class &&
-           !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
+           !strcmp(a->q.stats, b->q.stats) && a->q.labels.kind == b->q.labels.kind &&
+           a->q.labels.class == b->q.labels.class && !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
 }
 
 enum { EVAL_TOGETHER = 8 };
@@ -313,6 +318,7 @@ static void control_identity(const struct eval_item *x, const char *name, const 
     sampler_defaults(&q.sampler, "ect", 1);
     q.shifted = true;
     q.cond = false;
+    q.stats[0] = 0; /* controls are of the data set */
     text_addf(canon, "control=%s\n", name);
     eval_identity(&q, d, canon, ignored);
     sha256_text(text_str(canon), canon->len, sha);

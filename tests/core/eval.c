@@ -1,10 +1,13 @@
 /* Evaluation on a toy network (the best denoiser of a Gaussian, its brightness shifted by the label): values against
  * the parts put together by hand, identity, labels, controls, neighbours. */
+#include <unistd.h>
+
 #include "tests/test.h"
 
 #include "core/eval.h"
 #include "core/metrics/features.h"
 #include "core/metrics/frechet.h"
+#include "core/metrics/stats.h"
 #include "core/ops.h"
 #include "core/rng.h"
 
@@ -130,6 +133,78 @@ static void values(void **state)
     sampler_defaults(&q[0].sampler, "heun", 5);
     assert_ok(eval_run(e, w, q, 1, &one, NULL, NULL));
     assert_int_equal(one.nfe, 5);
+}
+
+/* Several measures of one pass, each with its own number; moments from a file are those of the data set; a pass is not drawn twice. */
+static void measures(void **state)
+{
+    (void)state;
+    struct eval_request q[5] = {request("fd_random", 1, 300), request("kd_random", 1, 300),
+                                request("precision_random", 1, 300), request("recall_pixel:k3", 1, 300),
+                                request("fd_random:n", 1, 300)};
+    struct eval_value v[5], one;
+    assert_ok(eval_run(e, w, q, 5, v, NULL, NULL));
+    for (int i = 0; i < 5; i++) {
+        assert_ok(eval_run(e, w, &q[i], 1, &one, NULL, NULL));
+        assert_true(one.value == v[i].value);
+        assert_near(v[i].flops, 300 * pass_flops / 5, 1e-6);
+    }
+    assert_true(v[0].value > 0.1 && v[1].value > 1e-3 && v[2].value >= 0 && v[2].value <= 1 && v[3].value < 0.5);
+    assert_true(v[0].value != v[4].value && fabs(v[0].value / v[4].value - 1) < 0.02);
+    double halves, gaussian; /* real against real, and what has only the moments of the pixels */
+    assert_ok(eval_control(e, CONTROL_REAL_HALF, "kd_random", 300, 1, &halves));
+    assert_ok(eval_control(e, CONTROL_GAUSSIAN, "kd_random", 300, 1, &gaussian));
+    assert_true(fabs(halves) < gaussian / 20);
+    assert_ok(eval_control(e, CONTROL_REAL_HALF, "coverage_pixel", 300, 1, &halves));
+    assert_ok(eval_control(e, CONTROL_GAUSSIAN, "coverage_pixel", 900, 1, &gaussian));
+    assert_true(halves > 0.8 && gaussian < halves - 0.2);
+}
+
+static void statistics(void **state)
+{
+    (void)state;
+    struct extractor *x;
+    struct moments m;
+    char path[] = "/tmp/ect-eval-XXXXXX", a[SHA256_TEXT], b[SHA256_TEXT], c[SHA256_TEXT], name[32];
+    struct text canon = {0};
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    float *f = mem_array((size_t)digits->n * 128, sizeof *f);
+    assert_ok(extractor_new(&x, "random", 8, 8, 1, digits->n, k, dev));
+    assert_ok(extractor_run(x, digits->pixels, digits->n, f));
+    assert_ok(moments_init(&m, 128));
+    moments_add(&m, f, digits->n);
+    assert_ok(stats_write(path, &m, false, ""));
+    struct eval_request q = request("fd_random", 1, 300), file = q;
+    struct eval_value v, from;
+    strcpy(file.stats, path);
+    assert_ok(eval_run(e, w, &q, 1, &v, NULL, NULL));
+    assert_ok(eval_run(e, w, &file, 1, &from, NULL, NULL));
+    assert_near(from.value, v.value, 1e-9 * v.value);
+    eval_identity(&q, digits, &canon, a);
+    eval_identity(&file, digits, &canon, b);
+    assert_string_not_equal(a, b);
+    assert_has(text_str(&canon), "reference.stats.sha=");
+    m.mean[0] += 1;
+    assert_ok(stats_write(path, &m, false, ""));
+    eval_identity(&file, digits, &canon, c);
+    assert_string_not_equal(b, c);
+    assert_ok(eval_run(e, w, &file, 1, &from, NULL, NULL));
+    assert_true(fabs(from.value - v.value) > 1e-3);
+    strcpy(file.metric, "fd_pixel");
+    assert_err(ERR_USAGE, eval_run(e, w, &file, 1, &from, NULL, NULL));
+    strcpy(file.metric, "kd_random");
+    assert_err(ERR_USAGE, eval_run(e, w, &file, 1, &from, NULL, NULL));
+    assert_ok(eval_metric_check("fd_random", digits, name));
+    assert_err(ERR_NO_DATA, eval_metric_check("fid", digits, name));
+    assert_string_equal(name, "fid:pytorch");
+    assert_err(ERR_USAGE, eval_metric_check("energy", digits, name));
+    text_done(&canon);
+    moments_done(&m);
+    extractor_free(x);
+    mem_free(f);
+    unlink(path);
 }
 
 static void samples_stand_alone(void **state)
@@ -277,9 +352,10 @@ static void refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values),   cmocka_unit_test(samples_stand_alone),
-                                       cmocka_unit_test(labels),   cmocka_unit_test(identity),
-                                       cmocka_unit_test(controls), cmocka_unit_test(nearest),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values),     cmocka_unit_test(measures),
+                                       cmocka_unit_test(statistics), cmocka_unit_test(samples_stand_alone),
+                                       cmocka_unit_test(labels),     cmocka_unit_test(identity),
+                                       cmocka_unit_test(controls),   cmocka_unit_test(nearest),
                                        cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

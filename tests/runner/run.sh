@@ -144,6 +144,20 @@ exits "another cell by another" 0 "$ECT" eval "$other" --sampler heun --nfe 3 --
 exits "pareto refuses to compare them" 2 "$ECT" pareto --min flops_total --min fd_pixel@heun3 --sweep tiny
 exits "unknown metric" 2 "$ECT" eval "$id" --metrics fd_pixl
 has "nearest metric" "fd_pixel"
+exits "kernel distance, precision and its companions" 0 "$ECT" eval "$id" --samples 67 --nfe 1 --metrics kd_random,precision_random,recall_random:k3,coverage_pixel,fd_random:n
+is "their rows" "$(q "SELECT group_concat(metric, ' ') FROM (SELECT metric FROM v_eval WHERE samples = 67 ORDER BY metric)")" "coverage_pixel fd_random:n kd_random precision_random recall_random:k3"
+exits "a measure without a space" 2 "$ECT" eval "$id" --metrics precision
+has "the spaces" "precision_random"
+exits "statistics of a data set" 0 "$ECT" stats digits --metric fd_random --out digits.npz
+exits "statistics need their extractor" 6 "$ECT" stats digits
+has "the command that gets it" "ect weights get inception"
+exits "statistics of a kernel distance" 2 "$ECT" stats digits --metric kd_random
+exits "against statistics from a file" 0 "$ECT" eval "$id" --samples 68 --nfe 1 --metrics fd_random --set eval.stats=digits.npz
+exits "and from the data set" 0 "$ECT" eval "$id" --samples 68 --nfe 1 --metrics fd_random
+is "the same value by two evaluators" "$(q "SELECT count(*), count(DISTINCT evaluator), max(value) - min(value) < 1e-9 FROM v_eval WHERE samples = 68")" "2,2,1"
+exits "statistics that are not there" 6 "$ECT" eval "$id" --samples 68 --nfe 1 --metrics fd_random --set eval.stats=none.npz
+exits "statistics of another length" 2 "$ECT" eval "$id" --samples 68 --nfe 1 --metrics fd_pixel --set eval.stats=digits.npz
+exits "a kernel distance from moments" 2 "$ECT" eval "$id" --samples 68 --nfe 1 --metrics kd_random --set eval.stats=digits.npz
 exits "a run without a sweep" 0 "$ECT" train digits-edm --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=ect --set eval.samples=64
 exits "the same train again" 0 "$ECT" train digits-edm --set net.width=8 --set iters=4 --set batch=8 --set eval.nfe=1 --set eval.sampler=ect --set eval.samples=64
 has "does nothing" "nothing to do"
