@@ -413,6 +413,97 @@ static void frequencies(void **s)
     net_close(&n);
 }
 
+/* Every parameter of every form has a part in the result. */
+static void nothing_idles(void **s)
+{
+    (void)s;
+    enum { B = 2 };
+    for (int v = 0; v < VARIANTS; v++) {
+        struct net n;
+        struct net_config c = variant(v);
+        net_open(&n, &c, &(struct program_opts){.batch = B, .grad = GRAD_PARAMS, .only = "D"}, true);
+        float *grad = mem_array(graph_arena_floats(n.g), sizeof *grad), *u = program_output_grad(n.p, "D");
+        for (uint32_t i = 0; i < 3 * B; i++) program_input(n.p, "labels")[i] = 1;
+        for (uint32_t i = 0; i < 9 * B; i++) program_input(n.p, "augment")[i] = (float)uniform(5, i);
+        for (uint32_t i = 0; i < B * PER; i++) u[i] = (float)uniform(3, i);
+        program_forward(n.p, n.w, &(struct run_ctx){0});
+        program_backward(n.p, n.w, &(struct run_ctx){0}, grad);
+        for (int i = 0; i < graph_nparams(n.g); i++) {
+            const struct param_info *p = graph_param_info(n.g, i);
+            double most = 0;
+            if (p->buffer) continue;
+            for (size_t e = 0; e < p->count; e++) most = fmax(most, fabs(grad[p->offset + e]));
+            if (!(most > 1e-6)) fail_msg("form %d: the gradient of %s is zero", v, p->name);
+        }
+        mem_free(grad);
+        net_close(&n);
+    }
+}
+
+/* Sets every parameter whose name holds `part` to value, from input channel `from` on. */
+static void set_all(struct net *n, const char *part, int from, float value)
+{
+    for (int i = 0; i < graph_nparams(n->g); i++) {
+        const struct param_info *p = graph_param_info(n->g, i);
+        if (p->buffer || !strstr(p->name, part)) continue;
+        float *v = mem_array(p->count, sizeof *v);
+        params_get(n->w, i, v);
+        int area = p->ndim == 4 ? p->dims[2] * p->dims[3] : 1, in = p->ndim > 1 ? p->dims[1] : 1;
+        for (size_t e = 0; e < p->count; e++)
+            if ((int)(e / (size_t)area % (size_t)in) >= from) v[e] = value;
+        params_set(n->w, i, v);
+        mem_free(v);
+    }
+}
+
+/* What leaves a level of the residual encoder, blocks' part included, is what the next level's residual convolution reads. Here the second
+ * level's value can reach the output on no other way: its skips are cut off in the decoder, and the halving after it is zero. */
+static void residual_is_carried(void **s)
+{
+    (void)s;
+    struct net n;
+    struct net_config c = variant(NCSNPP);
+    c.mult[1] = c.mult[2] = 1;
+    c.nmult = 3;
+    c.nattn = 0;
+    net_open(&n, &c, &(struct program_opts){.batch = 1, .only = "F"}, true);
+    set_all(&n, "conv1", 0, 0);
+    set_all(&n, "enc.2x2_down.skip", 0, 0);
+    set_all(&n, "dec.4x4_block0.skip.weight", c.width, 0);
+    set_all(&n, "dec.4x4_block1.skip.weight", c.width, 0);
+    float *before = forward(&n, &(struct run_ctx){0}, "F");
+    set_all(&n, "enc.4x4_down.skip.bias", 0, 3);
+    float *after = forward(&n, &(struct run_ctx){0}, "F");
+    assert_true(distance(before, after, PER) > 1e-3);
+    mem_free(after);
+    set_all(&n, "enc.2x2_aux_residual.weight", 0, 0); /* the way on which it came */
+    mem_free(before);
+    before = forward(&n, &(struct run_ctx){0}, "F");
+    set_all(&n, "enc.4x4_down.skip.bias", 0, -2);
+    after = forward(&n, &(struct run_ctx){0}, "F");
+    assert_memory_equal(before, after, PER * sizeof(float));
+    mem_free(before);
+    mem_free(after);
+    net_close(&n);
+}
+
+/* The skip decoder's image is the sum of every level's, brought up: of constants, away from the border, their sum. */
+static void images_are_summed(void **s)
+{
+    (void)s;
+    struct net n;
+    struct net_config c = variant(SKIP);
+    net_open(&n, &c, &(struct program_opts){.batch = 1, .only = "F"}, true);
+    set_all(&n, "aux_conv", 0, 0);
+    set_all(&n, "4x4_aux_conv.bias", 0, 10);
+    set_all(&n, "8x8_aux_conv.bias", 0, 1);
+    float *f = forward(&n, &(struct run_ctx){0}, "F");
+    for (int y = 2; y < 6; y++)
+        for (int x = 2; x < 6; x++) assert_near(f[(y * 8 + x) * 2], 11, 1e-5);
+    mem_free(f);
+    net_close(&n);
+}
+
 /* Names beside the blocks', in the published order, where there are no vectors. A list per form, ended by NULL. */
 static void auxiliary_names(void **s)
 {
@@ -557,6 +648,9 @@ int main(void)
                                        cmocka_unit_test(dropout_below),
                                        cmocka_unit_test(frequencies),
                                        cmocka_unit_test(auxiliary_names),
+                                       cmocka_unit_test(nothing_idles),
+                                       cmocka_unit_test(residual_is_carried),
+                                       cmocka_unit_test(images_are_summed),
                                        cmocka_unit_test(initial_values_adm),
                                        cmocka_unit_test(heads)};
     return cmocka_run_group_tests(tests, open_device, close_device);
