@@ -129,6 +129,25 @@ ALTER TABLE run ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0 CHECK (hidden IN (0
 ALTER TABLE run ADD COLUMN device_bytes INTEGER; -- most that a process of it held on its device
 UPDATE run SET flops_above = 0 WHERE parent IS NULL;
 
+CREATE TABLE tag (
+    run INTEGER NOT NULL REFERENCES run(n),
+    name TEXT NOT NULL,
+    PRIMARY KEY (run, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_by_name ON tag(name, run);
+CREATE TABLE note (
+    run INTEGER NOT NULL REFERENCES run(n),
+    made_ms INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (run, made_ms, text)
+) STRICT, WITHOUT ROWID;
+CREATE VIEW v_tag(run, tag) AS
+-- Words that people put on runs (ect tag).
+SELECT r.id, t.name FROM tag t JOIN run r ON r.n = t.run;
+CREATE VIEW v_note(run, made, text) AS
+-- What people wrote about runs (ect note), UTC.
+SELECT r.id, strftime('%Y-%m-%dT%H:%M:%SZ', t.made_ms / 1000, 'unixepoch'), t.text FROM note t JOIN run r ON r.n = t.run;
+
 -- a cell that is gone from a script is looked for at its ordinal
 CREATE INDEX trial_by_ordinal ON trial(sweep, ordinal);
 CREATE INDEX eval_by_metric ON eval(metric, nfe, run, value);

@@ -62,6 +62,12 @@ err_t db_stmt(struct ledger *l, const char *sql, sqlite3_stmt **st)
     return ERR_OK;
 }
 
+void db_forget(struct ledger *l)
+{
+    for (int i = 0; i < l->nstmts; i++) sqlite3_finalize(l->stmts[i].st);
+    l->nstmts = 0;
+}
+
 void db_bindv(sqlite3_stmt *st, const char *fmt, va_list ap)
 {
     for (int i = 1; *fmt; fmt++, i++) {

@@ -17,7 +17,7 @@
 
 #include "db/ledger.h"
 
-enum { STMT_SLOTS = 96 };
+enum { STMT_SLOTS = 96, APPLICATION_ID = 0x45435431 };
 
 struct run_lock { /* an flock on RUNDIR/lock that came from this handle; stale once the caller has closed fd */
     char id[RUN_ID_TEXT];
@@ -48,6 +48,7 @@ struct ledger {
 err_t db_fail(struct ledger *l, int rc, const char *what) MUST_USE;
 /* Prepared once a connection; reset and unbound. sql must be a literal. */
 err_t db_stmt(struct ledger *l, const char *sql, sqlite3_stmt **st) MUST_USE;
+void db_forget(struct ledger *l); /* all prepared statements: before a database is detached */
 void db_bindv(sqlite3_stmt *st, const char *fmt, va_list ap);
 /* Runs a statement to its end. */
 err_t db_run(struct ledger *l, const char *sql, const char *fmt, ...) MUST_USE;

@@ -89,6 +89,14 @@ struct ledger_import {
 };
 err_t ledger_import_run(struct ledger *l, const struct ledger_import *r, char id[RUN_ID_TEXT], bool *created) MUST_USE;
 
+/* Brings the records of another ledger (same schema) into this one; rules in db/merge.c. Idempotent and commutative; one transaction.
+ * Files of runs (P.runs/) are not touched. */
+struct ledger_merge {
+    int64_t runs, taken;                   /* runs of theirs; of these new here, or further there than here */
+    int64_t run_conflicts, eval_conflicts; /* done in both with other results; another value under one key */
+};
+err_t ledger_merge(struct ledger *l, const char *path, struct ledger_merge *m) MUST_USE;
+
 struct ledger_trial {
     int64_t sweep;
     int ordinal;

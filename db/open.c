@@ -13,7 +13,7 @@
 #include "db/curve.h"
 #include "db/db.h"
 
-enum { APPLICATION_ID = 0x45435431, BUSY_MS = 60000, CHECKPOINT_FRAMES = 1000, TRUNCATE_FRAMES = 16000 };
+enum { BUSY_MS = 60000, CHECKPOINT_FRAMES = 1000, TRUNCATE_FRAMES = 16000 };
 
 /* ---- the lock ---------------------------------------------------------------------------------------------------- */
 
@@ -358,7 +358,7 @@ void ledger_close(struct ledger *l)
     if (!l) return;
     bool got = false;
     if (l->in_tx) ledger_rollback(l);
-    for (int i = 0; i < l->nstmts; i++) sqlite3_finalize(l->stmts[i].st);
+    db_forget(l);
     if (l->ino && lock_take(l, false, &got)) log_warn("%s", err_text());
     if (got) {
         sqlite3_busy_timeout(l->db, 0);
