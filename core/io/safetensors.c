@@ -22,8 +22,9 @@ static const struct {
 enum { HEADER_MAX = 100 << 20 }; /* as the reference implementation */
 
 struct st_file {
-    char *map;
+    const char *map; /* the file's bytes */
     size_t size;
+    bool mapped;    /* by us */
     json_t *header; /* owns names and metadata */
     json_t *meta;
     struct st_tensor *tensors;
@@ -133,14 +134,12 @@ static err_t header_parse(struct st_file *f)
     return ERR_OK;
 }
 
-err_t st_open(struct st_file **out, const char *path)
+static err_t file_map(struct st_file *f, const char *path)
 {
     err_t err = ERR_OK;
     struct stat s;
-    struct st_file *f = mem_alloc(sizeof *f);
-    *out = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) TRYD(fail(ERR_IO, "open %s: %s", path, strerror(errno)));
+    if (fd < 0) return fail(ERR_IO, "open %s: %s", path, strerror(errno));
     if (fstat(fd, &s)) TRYD(fail(ERR_IO, "stat %s: %s", path, strerror(errno)));
     if (!S_ISREG(s.st_mode)) TRYD(fail(ERR_FORMAT, "%s: not a regular file", path));
     if (s.st_size > 0) { /* an empty file cannot be mapped; header_parse refuses it */
@@ -148,11 +147,34 @@ err_t st_open(struct st_file **out, const char *path)
         if (m == MAP_FAILED) TRYD(fail(ERR_IO, "map %s: %s", path, strerror(errno)));
         f->map = m;
         f->size = (size_t)s.st_size;
+        f->mapped = true;
     }
-    err = header_parse(f);
-    if (err) err = fail_in(err, "%s", path);
 done:
-    if (fd >= 0) close(fd);
+    close(fd);
+    return err;
+}
+
+err_t st_open(struct st_file **out, const char *path)
+{
+    struct st_file *f = mem_alloc(sizeof *f);
+    *out = NULL;
+    err_t err = file_map(f, path);
+    if (!err) {
+        err = header_parse(f);
+        if (err) err = fail_in(err, "%s", path);
+    }
+    if (err) st_close(f);
+    else *out = f;
+    return err;
+}
+
+err_t st_open_bytes(struct st_file **out, const void *data, size_t n)
+{
+    struct st_file *f = mem_alloc(sizeof *f);
+    f->map = data;
+    f->size = n;
+    err_t err = header_parse(f);
+    *out = NULL;
     if (err) st_close(f);
     else *out = f;
     return err;
@@ -161,7 +183,7 @@ done:
 void st_close(struct st_file *f)
 {
     if (!f) return;
-    if (f->map) munmap(f->map, f->size);
+    if (f->mapped) munmap((void *)(uintptr_t)f->map, f->size);
     json_decref(f->header);
     mem_free(f->tensors);
     mem_free(f);

@@ -34,6 +34,7 @@ struct st_tensor {
 };
 struct st_file;
 err_t st_open(struct st_file **f, const char *path) MUST_USE;
+err_t st_open_bytes(struct st_file **f, const void *data, size_t n) MUST_USE; /* data must outlive f */
 void st_close(struct st_file *f);
 int st_count(const struct st_file *f);
 const struct st_tensor *st_at(const struct st_file *f, int i);              /* in file order */

@@ -74,9 +74,8 @@ static bool ends_with(const char *s, const char *end)
 
 static err_t safetensors_open(struct tensors *f)
 {
-    if (!f->path) return fail(ERR_FORMAT, "safetensors are read from a file, not from memory");
     f->kind = "safetensors";
-    TRY(st_open(&f->st, f->path));
+    TRY(st_open_bytes(&f->st, f->data, f->n));
     for (int i = 0; i < st_count(f->st); i++) {
         const struct st_tensor *s = st_at(f->st, i);
         struct tensor t = {
