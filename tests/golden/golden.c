@@ -9,6 +9,7 @@
  *   a loss that float32 makes 0      20 roundings of c times the weight: sqrt(S + c^2) - c has lost S
  *   no published gradient            of a layer whose input was not given: ours must be 0
  *   t, r, noise levels               20 float roundings of each value: stricter than the rule, which would let small levels be wrong
+ *   ct_cd_loss                       float32 only: see golden_ct.c
  *   decays, learning rates           double on both sides: 1e-12 of each value
  *   samples without a float64 twin   the largest noise floor among the file's cases that have one
  *   out/ beside out64/               the float32 run itself: the rule's bound and its own distance from float64
@@ -289,7 +290,7 @@ static const struct {
     {"inception", check_inception},
     {"dinov2", check_dinov2},
     {"edm2", check_network},
-    {"ct_cd_loss", NULL},
+    {"ct_cd_loss", check_ct_cd_loss},
 };
 
 static void list_unread(const struct gfile *f)

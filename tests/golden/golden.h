@@ -75,6 +75,7 @@ struct gnet {
     size_t per; /* elements of an image */
 };
 bool gnet_open(struct gnet *n, struct part *p, double sigma_data);
+bool gnet_open_at(struct gnet *n, struct part *p, double sigma_data, double sigma_min); /* of the preconditioning */
 void gnet_close(struct gnet *n);
 bool gnet_config(const json_t *config, double sigma_data, struct net_config *c, char why[160]);
 /* [n, c, h, w] <-> the program's [n, h, w, c] on the device. */
@@ -100,6 +101,7 @@ void gnet_compare_weights(struct part *p, const struct gnet *net, const char *pr
 void check_network(struct gfile *f);
 void check_ect_loss(struct gfile *f);
 void check_edm_loss(struct gfile *f);
+void check_ct_cd_loss(struct gfile *f);
 void check_optim(struct gfile *f);
 void check_ema(struct gfile *f);
 void check_samplers(struct gfile *f);

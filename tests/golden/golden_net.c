@@ -156,6 +156,11 @@ static bool load_param(struct gnet *n, struct part *p, int i, bool portable)
 
 bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
 {
+    return gnet_open_at(n, p, sigma_data, 0);
+}
+
+bool gnet_open_at(struct gnet *n, struct part *p, double sigma_data, double sigma_min)
+{
     char why[160];
     const char *weights = st_meta(p->f->st, "weights"), *head = st_meta(p->f->st, "channels_per_head");
     json_t *config = meta_json(p->f, "config");
@@ -166,6 +171,7 @@ bool gnet_open(struct gnet *n, struct part *p, double sigma_data)
     json_decref(config);
     if (!ok) return false;
     n->c.logvar = st_find(p->f->st, "param/logvar_fourier.freqs") != NULL; /* ECT's variant has no such head */
+    n->c.sigma_min = sigma_min;
     n->per = (size_t)n->c.resolution * (size_t)n->c.resolution * (size_t)n->c.in_channels;
     n->graph = graph_new();
     if (net_build(n->graph, &n->c) || params_new(&n->weights, n->graph, n->g->k, n->g->dev)) {
