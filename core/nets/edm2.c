@@ -201,7 +201,6 @@ err_t edm2_build(struct graph *g, const struct net_config *c)
     struct node *sigma = graph_input(g, "sigma", 1, 1, 1);
     struct node *labels = c->label_dim ? graph_input(g, "labels", 1, 1, c->label_dim) : NULL;
     struct precond pc = net_precond_in(g, c, x, sigma);
-    if (c->precond == PRECOND_EDM) pc = op_precond_plain(g, x, sigma, c->sigma_data);
     struct node *f = unet(&b, pc.x_in, pc.c_noise, labels);
     graph_output(g, "F", f);
     graph_output(g, "D", net_precond_out(g, c, x, f, pc));

@@ -454,7 +454,7 @@ static void outputs_by_name(void **s)
     assert_null(program_output(p, "aside"));
     assert_null(program_output_grad(p, "aside"));
     program_free(p);
-    o.only = "last,asid";
+    o.only = "last,asides";
     assert_ok(program_new(&p, g, k, dev, &o));
     assert_null(program_output(p, "aside"));
     program_free(p);
