@@ -20,7 +20,8 @@ struct eval_request {
     bool shifted;  /* ECMPrecond's evaluation form of the preconditioning: for sampler ect; EDM's solvers: plain */
     bool cond;     /* the network takes labels: drawn as `labels` says; else none */
     struct label_policy labels;
-    char stats[256]; /* a statistics file (metrics/stats.h) in place of the data set; "": the data set. For Frechet distances */
+    char stats
+        [256]; /* a statistics file (metrics/stats.h) in place of the data set; "": the data set. For Frechet distances */
 };
 /* Adds to canon the canonical text "key=value\n..." of everything that identifies the evaluator (not run, step,
  * weights); sha is its hash. */

@@ -19,7 +19,7 @@ local RUN_COLUMNS = {
     images_per_s = { head = "images/s", kind = "metric" }, iters = { head = "steps", kind = "count" },
 }
 local HIGHER_IS_BETTER = { precision = true, recall = true, density = true, coverage = true }
-function report.higher_is_better(metric) return HIGHER_IS_BETTER[metric] or false end
+function report.higher_is_better(metric) return HIGHER_IS_BETTER[metric:match "^%a*"] or false end -- precision_dinov2:k3
 local SAMPLER_NAMES = {
     heun = "Heun", euler = "Euler", ect = "consistency", ["dpmpp-2m"] = "DPM-Solver++(2M)", ["ancestral-ve"] = "ancestral (VE)",
     ["ancestral-vp"] = "ancestral (VP)", ["flow-euler"] = "flow matching, Euler",
@@ -27,6 +27,9 @@ local SAMPLER_NAMES = {
 report.SAMPLER_NAMES = SAMPLER_NAMES
 local CONTROLS = { { "real_half", "real halves" }, { "real_fresh", "real, drawn afresh" }, { "gaussian", "Gaussian" } }
 local STATUSES = { "diverged", "failed", "blocked", "interrupted", "running", "pending" }
+
+-- Short names under which nothing is recorded: core/metrics/metric.h.
+local SHORT_METRICS = { fid = "fid:pytorch", kid = "kid:pytorch" }
 
 -- "fd_random@2" -> metric, sampler, evaluations; "flops_total" -> a column of v_run.
 local function parse_column(key)
@@ -38,6 +41,7 @@ local function parse_column(key)
         report.refuse(("no column '%s': write METRIC@EVALUATIONS such as fd_random@2 or fd_pixel@heun35, or one of flops_total, " ..
             "flops_executed, flops_nominal, units_paper, seconds, images_per_s"):format(key))
     end
+    metric = SHORT_METRICS[metric] or metric
     return { key = key, head = key, kind = "metric", metric = metric, sampler = sampler == "" and "ect" or sampler, nfe = tonumber(nfe) }
 end
 report.column = parse_column -- of report_figures.lua too, as are measure, finite and Sweep
@@ -399,7 +403,7 @@ end
 -- Which rows of a column are bold. Refused rows (other evaluator) and those with fewer than three values are out of it.
 local function bold_rows(s, rows, j, column)
     local best, eligible = nil, {}
-    local sign = HIGHER_IS_BETTER[column.metric] and -1 or 1
+    local sign = column.metric and report.higher_is_better(column.metric) and -1 or 1
     for _, row in ipairs(rows) do
         local m = row.m[j]
         if row.group == "cell" and not m.refused and m.n >= 3 then

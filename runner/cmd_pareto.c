@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/metrics/metric.h"
 #include "runner/runner.h"
 
 enum { KEYS = 4, GROUPS = 64 };
@@ -57,6 +58,8 @@ static err_t parse_key(struct front *f, const char *key, bool minimise)
     bool group_nfe = f->by && !strcmp(f->by, "nfe");
     o->is_eval = true;
     snprintf(o->metric, sizeof o->metric, "%.*s", (int)(at ? at - key : (long)strlen(key)), key);
+    struct metric full; /* "fid" is recorded as fid:pytorch */
+    if (!metric_parse(o->metric, &full)) snprintf(o->metric, sizeof o->metric, "%s", full.name);
     if (at && !group_nfe) {
         const char *digits = nfe_of(at + 1);
         if (digits > at + 1) snprintf(o->sampler, sizeof o->sampler, "%.*s", (int)(digits - at - 1), at + 1);

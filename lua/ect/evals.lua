@@ -104,12 +104,19 @@ end
 -- Settings of samplers that a report needs in order to tell two evaluations apart; left out where they are the default.
 local told = { "labels", "sigma_min", "sigma_max", "churn", "alpha" }
 
+-- "fid" is recorded as fid:pytorch (core/metrics/metric.h), so reports must look for that.
+local short = { fid = "fid:pytorch", kid = "kid:pytorch" }
+local function full_names(metrics)
+    for i, name in ipairs(metrics) do metrics[i] = short[name] or name end
+    return metrics
+end
+
 function evals.json(list)
     local out = json.array {}
     for i, set in ipairs(list) do
         out[i] = {
             at = words(set["eval.at"]), nfe = numbers(set["eval.nfe"]), sampler = set["eval.sampler"], ema = set["eval.ema"],
-            samples = tonumber(set["eval.samples"]), metrics = words(set["eval.metrics"]), mid_t = numbers(set["eval.mid_t"]),
+            samples = tonumber(set["eval.samples"]), metrics = full_names(words(set["eval.metrics"])), mid_t = numbers(set["eval.mid_t"]),
             seed = tonumber(set["eval.seed"]),
         }
         for _, key in ipairs(told) do
