@@ -9,8 +9,14 @@
 static inline err_t test_data_info(void *ctx, const char *name, int *d, double *rms)
 {
     (void)ctx;
-    if (strcmp(name, "digits") && strcmp(name, "cifar10")) return fail(ERR_NO_DATA, "no data set %s", name);
-    *d = !strcmp(name, "digits") ? 64 : 3072;
+    static const struct {
+        const char *name;
+        int d;
+    } known[] = {{"digits", 64}, {"cifar10", 3072}, {"swissroll", 2}};
+    size_t i = 0;
+    while (i < ARRAY_LEN(known) && strcmp(name, known[i].name)) i++;
+    if (i == ARRAY_LEN(known)) return fail(ERR_NO_DATA, "no data set %s", name);
+    *d = known[i].d;
     *rms = 0.75;
     return ERR_OK;
 }

@@ -1,6 +1,8 @@
 /* From a script to cells: names, order, settings, parents, evaluations, overrides. */
 #include "tests/lua/lua_test.h"
 
+#include "core/target.h"
+
 #define HEAD "local ect = require 'ect'\n"
 
 /* Names of the cells of the last sweep, joined by blanks. */
@@ -156,6 +158,34 @@ static void demo(void **state)
         assert_true(m[0] < 0.01);
     }
     script_close(s);
+}
+
+/* The comparisons of objectives spend equal forward passes on every cell, pretraining included, over at least five replicates. */
+static void experiments(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"experiments/swissroll.lua", "experiments/objectives.lua"};
+    for (size_t k = 0; k < ARRAY_LEN(names); k++) {
+        const struct embed *e = embed_find(names[k]);
+        struct script *s;
+        double budget = 0;
+        assert_non_null(e);
+        assert_ok(script_open(&s, e->name, e->data, NULL, 0, &test_host));
+        assert_int_equal(script_ncells(s), 11);
+        for (int i = 0; i < script_ncells(s); i++) {
+            const struct script_cell *c = script_cell_at(s, i);
+            double forwards = 0;
+            struct design d;
+            assert_true(c->replicates >= 5 && c->nevals >= 1);
+            assert_ok(script_design(s, i, &d));
+            for (const struct script_cell *at = c; at; at = at->parent < 0 ? NULL : script_cell_at(s, at->parent))
+                forwards += target_find(at->spec.target.s)->nominal_forwards * (double)at->spec.iters;
+            if (i == 0) budget = 2 * forwards; /* the pretraining */
+            else assert_near(forwards, budget, 0);
+        }
+        assert_has(script_sweep_at(s, 1)->declared, "\"claims\":[");
+        script_close(s);
+    }
 }
 
 static void claims(void **state)
@@ -434,9 +464,9 @@ static void large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods),  cmocka_unit_test(random_draws), cmocka_unit_test(whole),
-        cmocka_unit_test(claims),   cmocka_unit_test(demo),         cmocka_unit_test(recipes),
-        cmocka_unit_test(networks), cmocka_unit_test(samplers),     cmocka_unit_test(sets),
-        cmocka_unit_test(mistakes), cmocka_unit_test(large)};
+        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),
+        cmocka_unit_test(claims),  cmocka_unit_test(experiments),  cmocka_unit_test(demo),
+        cmocka_unit_test(recipes), cmocka_unit_test(networks),     cmocka_unit_test(samplers),
+        cmocka_unit_test(sets),    cmocka_unit_test(mistakes),     cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
