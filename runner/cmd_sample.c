@@ -46,12 +46,13 @@ static err_t check_out(const char *out)
 {
     const char *base = out && strrchr(out, '/') ? strrchr(out, '/') + 1 : out;
     struct stat st;
-    if (!out || ends_with(out, ".npz") || ends_with(out, ".png") || ends_with(out, ".csv") ||
+    if (!out || ends_with(out, ".npz") || ends_with(out, ".png") || ends_with(out, ".csv") || ends_with(out, ".zip") ||
         (stat(out, &st) == 0 && S_ISDIR(st.st_mode)))
         return ERR_OK;
     if (!*out) return fail(ERR_USAGE, "--out: an empty name");
     if (*base && strchr(base + 1, '.'))
-        return fail(ERR_USAGE, "--out %s: a file ends in .npz or .png, the name of a new directory has no dot", out);
+        return fail(ERR_USAGE, "--out %s: a file ends in .npz, .png or .zip, the name of a new directory has no dot",
+                    out);
     return ERR_OK;
 }
 
@@ -62,6 +63,7 @@ static err_t write_images(const char *out, const uint8_t *px, const int32_t *lab
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
     err_t err = ERR_OK;
     if (ends_with(out, ".npz")) return npz_write_images(out, px, labels, n, d->h, d->w, d->c);
+    if (ends_with(out, ".zip")) return zip_write_images(out, px, labels, n, d->h, d->w, d->c);
     if (ends_with(out, ".png")) {
         void *png;
         size_t size;
@@ -70,7 +72,7 @@ static err_t write_images(const char *out, const uint8_t *px, const int32_t *lab
         mem_free(png);
         return err;
     }
-    if (ends_with(out, ".csv")) return fail(ERR_USAGE, "--out %s: images go to a directory, .npz or .png", out);
+    if (ends_with(out, ".csv")) return fail(ERR_USAGE, "--out %s: images go to a directory, .npz, .png or .zip", out);
     TRY(dir_make(out));
     for (int i = 0; i < n && !err; i++) {
         char *path = mem_printf("%s/%06u.png", out, seeds[i]);
@@ -101,7 +103,29 @@ static err_t write_points(const char *out, const double *x, int n, int dim)
     return err;
 }
 
-static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *out)
+/* The ending that a format gives a file; "" for a directory. Format and --out must agree. */
+static err_t format_ending(const char *format, const char *out, const char **end)
+{
+    static const char *const names[] = {"png", "npz", "zip", "csv", "dir"};
+    static const char *const ends[] = {".png", ".npz", ".zip", ".csv", ""};
+    *end = ".png";
+    if (!format) return ERR_OK;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(names[i], format)) continue;
+        bool agrees =
+            !out || (*ends[i] ? ends_with(out, ends[i])
+                              : !ends_with(out, ".png") && !ends_with(out, ".npz") && !ends_with(out, ".zip"));
+        if (!agrees) return fail(ERR_USAGE, "--format %s, but --out %s is another format", format, out);
+        *end = ends[i];
+        return ERR_OK;
+    }
+    const char *near = nearest_name(format, names, ARRAY_LEN(names));
+    return fail(ERR_USAGE,
+                "--format %s: png (a grid), npz, zip (a data set), dir (one PNG an image) or csv (points)%s%s", format,
+                near ? "; did you mean " : "", near ? near : "");
+}
+
+static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *out, const char *end)
 {
     const struct dataset *d = s->data;
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
@@ -121,8 +145,8 @@ static err_t draw(struct subject *s, const uint32_t *seeds, int n, const char *o
         if (!err && !d->values) image_view_u8(x, px + (size_t)i * per, (size_t)k * per);
     }
     for (int i = 0; labels && !err && i < n; i++) labels[i] = labels_class(&q.labels, d, q.seed, seeds[i]);
-    char *made =
-        out ? mem_strdup(out) : mem_printf("%s/samples/%s%d-%s.png", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s);
+    char *made = out ? mem_strdup(out)
+                     : mem_printf("%s/samples/%s%d-%s%s", s->dir, q.sampler.name, nfe, s->spec.eval_ema.s, end);
     if (!err && !out) {
         char *dir = mem_printf("%s/samples", s->dir);
         err = dir_make(dir);
@@ -145,12 +169,13 @@ static err_t sample_run(struct args *a)
     struct subject s;
     uint32_t *seeds;
     int n;
-    const char *text = args_get(a, "seeds");
+    const char *text = args_get(a, "seeds"), *end;
     TRY(check_out(args_get(a, "out")));
+    TRY(format_ending(args_get(a, "format"), args_get(a, "out"), &end));
     TRY(parse_seeds(text ? text : "0-63", &seeds, &n));
     err_t err = subject_open(&s, a, a->pos[0], LEDGER_READ);
     if (!err) {
-        err = draw(&s, seeds, n, args_get(a, "out"));
+        err = draw(&s, seeds, n, args_get(a, "out"), end);
         subject_close(&s);
     }
     mem_free(seeds);
@@ -158,7 +183,8 @@ static err_t sample_run(struct args *a)
 }
 
 static const struct opt sample_opts[] = {
-    {"out", 'o', "DIR|x.npz|x.png|x.csv", "where to (default: samples/ of the run)"},
+    {"out", 'o', "DIR|x.npz|x.png|x.zip|x.csv", "where to (default: samples/ of the run)"},
+    {"format", 0, "NAME", "png (a grid), npz, zip (a data set as EDM reads it), dir, csv: where --out does not say"},
     {"seeds", 0, "0-63", "which images"},
     {"nfe", 0, "N", "network evaluations per image"},
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},

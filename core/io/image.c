@@ -6,6 +6,8 @@
 #include <setjmp.h>
 #include <string.h>
 
+#include "core/io/archive.h"
+
 static void png_append(png_structp png, png_bytep data, size_t n)
 {
     text_addn(png_get_io_ptr(png), (const char *)data, n);
@@ -215,5 +217,36 @@ err_t npz_write_images(const char *path, const uint8_t *px, const int32_t *label
         {.name = "labels", .descr = "<i8", .ndim = 1, .dims = {n}, .data = wide, .bytes = (size_t)n * 8}};
     err_t err = npz_write(path, a, labels ? 2 : 1);
     mem_free(wide);
+    return err;
+}
+
+/* ---- zip data sets ------------------------------------------------------------------------------------------------- */
+
+err_t zip_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c)
+{
+    struct archive_writer *zip;
+    struct text json = {0};
+    size_t per = (size_t)h * (size_t)w * (size_t)c;
+    char name[48];
+    err_t err = archive_create(&zip, path);
+    if (err) return err;
+    text_add(&json, labels ? "{\"labels\": [" : "{\"labels\": null");
+    for (int i = 0; i < n; i++) {
+        void *png;
+        size_t size;
+        snprintf(name, sizeof name, "%05d/img%08d.png", i / 1000, i);
+        TRYD(png_encode(px + (size_t)i * per, h, w, c, &png, &size));
+        err = archive_add(zip, name, png, size, true); /* a PNG is compressed already */
+        mem_free(png);
+        if (err) goto done;
+        if (labels) text_addf(&json, "%s[\"%s\", %d]", i ? ", " : "", name, labels[i]);
+    }
+    text_add(&json, labels ? "]}" : "}");
+    TRYD(archive_add(zip, "dataset.json", json.s, json.len, false));
+    err = archive_finish(zip);
+    zip = NULL;
+done:
+    archive_abandon(zip);
+    text_done(&json);
     return err;
 }

@@ -1,4 +1,4 @@
-/* image: PNG out (and grids of samples) through libpng; .npy/.npz out for numpy. */
+/* image: PNG out (and grids of samples) through libpng; .npz out for numpy; zip data sets. */
 #ifndef CORE_IO_IMAGE_H
 #define CORE_IO_IMAGE_H
 
@@ -27,5 +27,7 @@ struct npz_array {
 err_t npz_write(const char *path, const struct npz_array *arrays, int n) MUST_USE;
 /* An uncompressed .npz with uint8 "images" [n, h, w, c] and, if labels, int64 "labels" [n]. */
 err_t npz_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c) MUST_USE;
+/* A data set as the EDM code reads it: a zip of PNGs 00000/img00000000.png ... and dataset.json with their labels, or null. */
+err_t zip_write_images(const char *path, const uint8_t *px, const int32_t *labels, int n, int h, int w, int c) MUST_USE;
 
 #endif

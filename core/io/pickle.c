@@ -123,6 +123,7 @@ enum call { /* what REDUCE does with a name */
             CALL_DICT,     /* OrderedDict([pairs]) */
             CALL_SEQUENCE, /* set, list ... of one sequence */
             CALL_FIRST,    /* its first argument */
+            CALL_BYTES,    /* bytes(): how old protocols write none */
             CALL_ENCODE,   /* _codecs.encode: bytes as text in old protocols */
             CALL_GETATTR   /* a bound method of an inert object */
 };
@@ -138,6 +139,7 @@ static const struct {
     {"builtins", "frozenset", CALL_SEQUENCE},
     {"builtins", "list", CALL_SEQUENCE},
     {"builtins", "tuple", CALL_SEQUENCE},
+    {"builtins", "bytes", CALL_BYTES},
     {"builtins", "bytearray", CALL_RECORD},
     {"builtins", "complex", CALL_RECORD},
     {"builtins", "slice", CALL_RECORD},
@@ -626,6 +628,9 @@ static err_t do_reduce(struct machine *m)
     case CALL_FIRST:
         if (!args->count) return fail(ERR_FORMAT, "%s without arguments", what->name);
         return push(m, args->at[0]);
+    case CALL_BYTES:
+        if (args->count) break;
+        return push_bytes(m, PV_BYTES, "", 0);
     case CALL_ENCODE: return call_encode(m, args);
     case CALL_GETATTR:
         if (args->count == 2 && args->at[0]->kind == PV_RECORD && args->at[1]->kind == PV_STR)

@@ -137,6 +137,8 @@ static void refusals(void **state)
     says(PICKLE("c__builtin__\neval\n."), "refused: the file names builtins.eval");
     says(PICKLE("cm\nf\n)R."), "refused: the file asks to call m.f");
     says(PICKLE("ctorch\nload\n)R."), "refused: the file asks to call torch.load");
+    says(PICKLE("c__builtin__\nbytes\nK\1\x85R."), "refused: the file asks to call builtins.bytes");
+    is_json(PICKLE("c__builtin__\nbytes\n)R."), "null");
     says(PICKLE("cm\nC\n)\x81)R."), "refused: the file asks to call something it computed");
     says(PICKLE("cbuiltins\ngetattr\ncm\nC\nX\1\0\0\0m\x86R."), "refused: getattr");
     says(PICKLE("(S'x'\nim\nf\n."), "refused: old opcode 'i'");
