@@ -264,12 +264,30 @@ const char *script_library(void)
     return LUA_RELEASE;
 }
 
+/* Asked of the library once; the list lives as long as the program. */
 int script_recipes(const char *const **names)
 {
-    static const char *const recipes[] = {"cifar10-ect", "cifar10-ect-1hour", "cifar10-edm", "digits-ect",
-                                          "digits-edm"};
-    *names = recipes;
-    return ARRAY_LEN(recipes);
+    static const char **list;
+    static int n;
+    struct script *s;
+    *names = list;
+    if (list) return n;
+    if (script_open(&s, "recipes", "local ect = require \"ect\"", NULL, 0, NULL)) {
+        log_warn("%s", err_text());
+        return 0;
+    }
+    state_push_module(s->L, "ect");
+    lua_getfield(s->L, -1, "recipes");
+    n = (int)luaL_len(s->L, -1);
+    list = mem_array((size_t)n + 1, sizeof *list);
+    for (int i = 0; i < n; i++) {
+        lua_rawgeti(s->L, -1, i + 1);
+        list[i] = mem_strdup(lua_tostring(s->L, -1));
+        lua_pop(s->L, 1);
+    }
+    script_close(s);
+    *names = list;
+    return n;
 }
 
 err_t script_recipe(struct script **s, const char *recipe, const char *const *sets, int nsets,

@@ -222,7 +222,7 @@ static void recipes(void **state)
         assert_ok(script_recipe(&s, list[i], NULL, 0, NULL));
         assert_int_equal(script_ncells(s), 1);
         assert_ok(script_design(s, 0, &d));
-        assert_int_equal(d.nemas, 1);
+        assert_true(d.nemas >= 1);
         assert_int_equal(script_cell_at(s, 0)->nevals, 1);
         script_close(s);
     }
@@ -242,7 +242,7 @@ static void recipes(void **state)
     assert_err(ERR_USAGE, script_recipe(&s, "digits-etc", NULL, 0, NULL));
     assert_has(err_text(), "did you mean 'digits-ect'");
     /* the library and the list for help agree */
-    for (int i = 0; i < n; i++) refused("local ect = require 'ect'\nect.recipe 'digits-etc'", list[n - 2]);
+    for (int i = 0; i < n; i++) refused("local ect = require 'ect'\nect.recipe 'zzzzzzzzzzzz'", list[i]);
 }
 
 /* A network's name stands for all its settings, over those of a recipe; what stands beside the name wins. */
