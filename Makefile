@@ -96,7 +96,7 @@ golden: ## compare with the published code's vectors: DIR=path
 	@$(MAKE) --no-print-directory -j2 $(BUILD)/tests/golden/golden
 	@$(BUILD)/tests/golden/golden $(if $(DIR),$(DIR),tests/golden)
 
-bench: ## measure against peers on this machine; B=group picks one (cpu, conv, ledger)
+bench: ## measure against peers on this machine; B=group picks one (cpu, conv, ledger, metrics)
 	@$(MAKE) --no-print-directory -j2 all $(BENCH_BIN)
 	@BUILD=$(BUILD) sh tests/bench/run.sh $(B)
 

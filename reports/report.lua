@@ -42,7 +42,8 @@ local function parse_column(key)
             "flops_executed, flops_nominal, units_paper, seconds, images_per_s"):format(key))
     end
     metric = SHORT_METRICS[metric] or metric
-    return { key = key, head = key, kind = "metric", metric = metric, sampler = sampler == "" and "ect" or sampler, nfe = tonumber(nfe) }
+    local mark = metric:match "^fid:nvidia" and " (unverified)" or "" -- never compared with NVIDIA's own numbers
+    return { key = key, head = key .. mark, kind = "metric", metric = metric, sampler = sampler == "" and "ect" or sampler, nfe = tonumber(nfe) }
 end
 report.column = parse_column -- of report_figures.lua too, as are measure, finite and Sweep
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/io/dataset.h"
+#include "core/metrics/weights.h"
 #include "core/spec.h"
 #include "kernels/kernels.h"
 #include "lua/script.h"
@@ -71,6 +72,27 @@ static void find_ledger(struct findings *f, const struct args *a)
     ledger_close(l);
 }
 
+/* Feature networks whose weights files metrics need. */
+static void find_weights(struct findings *f)
+{
+    static const struct {
+        const char *name, *metrics;
+    } all[] = {
+        {"inception", "fid:pytorch, kid:pytorch; fid:nvidia (unverified: never compared with NVIDIA's own numbers)"},
+        {"dinov2-vitl14", "fd_dinov2, kd_dinov2, precision_dinov2, ..."},
+        {"lpips-vgg", "loss.metric = lpips"}};
+    char key[64], text[600];
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        char *path;
+        bool here = weights_find(all[i].name, &path) == ERR_OK;
+        snprintf(key, sizeof key, "weights %s", all[i].name);
+        if (here) snprintf(text, sizeof text, "%.300s: %s", path, all[i].metrics);
+        else snprintf(text, sizeof text, "not installed (ect weights get %s); for %s", all[i].name, all[i].metrics);
+        found(f, key, here, text);
+        mem_free(path);
+    }
+}
+
 static err_t doctor_run(struct args *a)
 {
     struct findings f = {json_object()};
@@ -94,6 +116,7 @@ static err_t doctor_run(struct args *a)
     bool git = machine_program("git", buf, sizeof buf);
     found(&f, "git", git, git ? buf : "not in PATH: the revision of scripts is not recorded");
     find_data(&f, "digits");
+    find_weights(&f);
     find_ledger(&f, a);
     if (args_has(a, "json")) {
         json_dumpf(f.o, stdout, JSON_INDENT(1));
@@ -101,7 +124,7 @@ static err_t doctor_run(struct args *a)
     } else {
         const char *key;
         json_t *v;
-        json_object_foreach(f.o, key, v) printf("%-4s %-20s %s\n", json_is_true(json_object_get(v, "ok")) ? "ok" : "--",
+        json_object_foreach(f.o, key, v) printf("%-4s %-22s %s\n", json_is_true(json_object_get(v, "ok")) ? "ok" : "--",
                                                 key, json_string_value(json_object_get(v, "found")));
     }
     json_decref(f.o);

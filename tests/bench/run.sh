@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures ect against peers on this machine, in interleaved runs. Lines: name value unit goal ok|short|skip reason. Ratios are
-# peer / ect of medians: above 1 means ect is faster. Usage: run.sh [GROUP]; groups: cpu, conv, ledger. PEER_PYTHON names a Python with
+# peer / ect of medians: above 1 means ect is faster. Usage: run.sh [GROUP]; groups: cpu, conv, ledger, metrics. PEER_PYTHON names a Python with
 # PyTorch (default: python3, then /usr/bin/python3); without it the peer lines are skipped.
 set -u
 cd "$(dirname "$0")/../.."
@@ -59,8 +59,29 @@ conv() {
     while read -r name value; do line "cpu.conv.$name" "$value" GFLOP/s 40 up; done < "$tmp/conv"
 }
 
+# The Frechet distance of 2048 features against SciPy's sqrtm; images per second through the feature networks.
+metrics() {
+    scipy=
+    for p in ${PEER_PYTHON:-python3 /usr/bin/python3}; do
+        "$p" -c 'import scipy' 2> /dev/null && { scipy=$p; break; }
+    done
+    "$BUILD/tests/bench/metrics" frechet "$tmp/s" > "$tmp/f" || { skipped metrics.frechet 5 "tests/bench/metrics failed"; return; }
+    ours=$(awk '{ print $2 }' "$tmp/f") value=$(awk '{ print $4 }' "$tmp/f")
+    echo "metrics.frechet.s $ours s - ok"
+    if [ -n "$scipy" ]; then
+        echo "peer SciPy $($scipy -c 'import scipy; print(scipy.__version__)')"
+        $scipy tests/bench/peer_frechet.py "$tmp/s1.npz" "$tmp/s2.npz" > "$tmp/p"
+        line metrics.frechet "$(awk -v o="$ours" '{ print $1 / o }' "$tmp/p")" ratio 5 up
+        line metrics.frechet.apart "$(awk -v v="$value" '{ d = $2 / v - 1; print d < 0 ? -d : d }' "$tmp/p")" relative 1e-6 down
+    else
+        skipped metrics.frechet 5 "SciPy is not installed (set PEER_PYTHON)"
+    fi
+    echo "metrics.inception $("$BUILD/tests/bench/metrics" inception 16) images/s - ok"
+    echo "metrics.dinov2 $("$BUILD/tests/bench/metrics" dinov2 4) images/s - ok"
+}
+
 case $group in
-all) cpu; conv; ledger ;;
-cpu | conv | ledger) $group ;;
-*) echo "bench: unknown group $group (cpu, conv, ledger)"; exit 2 ;;
+all) cpu; conv; ledger; metrics ;;
+cpu | conv | ledger | metrics) $group ;;
+*) echo "bench: unknown group $group (cpu, conv, ledger, metrics)"; exit 2 ;;
 esac
