@@ -7,7 +7,7 @@
 local ect = require "ect"
 local samples = ect.arg("samples", 5000)
 local replicates = 5
-local budget = ect.arg("budget", 4800) -- forward passes, in batches
+local budget = ect.arg("budget", 3600) -- forward passes, in batches
 local metrics = { "fd_random" }
 local function lr(ref) return ect.lr.cosine { ref = ref } end
 

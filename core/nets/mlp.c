@@ -1,10 +1,10 @@
 /* mlp: a plain network for points (resolution 1). As a PyTorch module, W = net.width, L = net.blocks, E = 32 features:
  *
- *   net = Sequential(Linear(C + E + labels, W), SiLU(), [Linear(W, W), SiLU()] x (L - 1), Linear(W, C))
+ *   net = Sequential(Linear(C + E + labels, W), SiLU(), Dropout(), [Linear(W, W), SiLU(), Dropout()] x (L - 1), Linear(W, C))
  *   forward(x, c_noise, labels): net(cat([x, embed(16 c_noise), labels], 1))
  *
- * with parameters model.net.0, model.net.2, ... embed is the U-Net's positional embedding; with its argument times 16, the fastest of its
- * features turns 2.5 times while time goes from 0 to 1, or 4 times while sigma goes from 0.002 to 80. It has no dropout. */
+ * with parameters model.net.0, model.net.3, ... embed is the U-Net's positional embedding; with its argument times 16, the fastest of its
+ * features turns 2.5 times while time goes from 0 to 1, or 4 times while sigma goes from 0.002 to 80. */
 #include <math.h>
 
 #include "core/nets.h"
@@ -46,8 +46,8 @@ err_t mlp_build(struct graph *g, const struct net_config *c)
     struct node *e = op_embed_positional(g, op_scale(g, pc.c_noise, feature_scale), FEATURES, true, false);
     struct node *h = op_concat(g, pc.x_in, e);
     if (labels) h = op_concat(g, h, labels);
-    for (int i = 0; i < c->blocks; i++) h = op_silu(g, layer(g, 2 * i, h, c->width, hidden));
-    struct node *f = layer(g, 2 * c->blocks, h, c->in_channels, last);
+    for (int i = 0; i < c->blocks; i++) h = op_dropout(g, op_silu(g, layer(g, 3 * i, h, c->width, hidden)));
+    struct node *f = layer(g, 3 * c->blocks, h, c->in_channels, last);
     graph_output(g, "F", f);
     graph_output(g, "D", net_precond_out(g, c, x, f, pc));
     return ERR_OK;

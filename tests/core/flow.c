@@ -92,9 +92,9 @@ static void mlp_reference(const struct graph *g, struct params *w, const double 
     for (int j = 0; j < nlabels; j++) h[n++] = (double)labels[j];
     for (int l = 0; l < layers; l++) {
         char name[64];
-        snprintf(name, sizeof name, "model.net.%d.weight", 2 * l);
+        snprintf(name, sizeof name, "model.net.%d.weight", 3 * l);
         const struct param_info *weight = graph_param_named(g, name);
-        snprintf(name, sizeof name, "model.net.%d.bias", 2 * l);
+        snprintf(name, sizeof name, "model.net.%d.bias", 3 * l);
         const struct param_info *bias = graph_param_named(g, name);
         assert_true(weight && bias && weight->dims[1] == n && weight->dims[0] == (l + 1 < layers ? WIDTH : 2));
         float a[64 * 64], b[64];
@@ -148,6 +148,10 @@ static void network(void **state)
         graph_flops(g, &cost);
         assert_near(flops_total(&cost),
                     2.0 * ((2 + FEATURES + nlabels) * WIDTH + (LAYERS - 1) * WIDTH * WIDTH + WIDTH * 2), 0);
+        float dropped[2 * N];
+        program_forward(p, w, &(struct run_ctx){.dropout = 0.5F, .drop = {.seed = 1, .purpose = RNG_DROPOUT}});
+        k->download(dev, dropped, program_output(p, "F"), sizeof dropped);
+        for (int i = 0; i < 2 * N; i++) assert_true(fabs((double)dropped[i] - (double)f[i]) > 1e-4);
         program_free(p);
         params_free(w);
         graph_free(g);
