@@ -1,10 +1,11 @@
-/* A checkpoint as the trainer writes it, held against what the published module's load_state_dict takes: the same names, parameters in
- * the same order, the same shapes, and the values that were loaded. */
+/* Weights as the trainer and as `ect export` write them, held against what the published module's load_state_dict takes: the same names,
+ * parameters in the same order, the same shapes, and the values that were loaded. An export holds nothing else. */
 #include "tests/golden/golden.h"
 
 #include <string.h>
 #include <unistd.h>
 
+#include "core/export.h"
 #include "core/io/safetensors.h"
 #include "core/train_ckpt.h"
 
@@ -40,13 +41,18 @@ static void compare_tensor(struct part *p, const struct st_tensor *t)
     mem_free(got);
 }
 
-static void compare_file(struct part *p, const struct st_file *st)
+static void compare_file(struct part *p, const char *path, bool states)
 {
+    struct st_file *st;
+    if (st_open(&st, path)) {
+        part_fail(p, "%s", err_text());
+        return;
+    }
     json_t *order = meta_json(p->f, "param_order"), *buffers = meta_json(p->f, "buffers");
     size_t nth = 0, nbuffers = 0;
     for (int i = 0; i < st_count(st); i++) {
         const struct st_tensor *t = st_at(st, i);
-        if (is_state(t->name)) continue;
+        if (states && is_state(t->name)) continue;
         if (listed(buffers, t->name)) {
             nbuffers++;
         } else {
@@ -60,16 +66,18 @@ static void compare_file(struct part *p, const struct st_file *st)
                   json_array_size(order), json_array_size(buffers));
     json_decref(order);
     json_decref(buffers);
+    st_close(st);
 }
 
 void check_written(struct gfile *f, const struct gnet *net)
 {
     struct part p;
     struct golden *g = net->g;
-    char dir[] = "/tmp/ect-golden-XXXXXX", *path = NULL;
+    char dir[] = "/tmp/ect-golden-XXXXXX", *path = NULL, *out = NULL;
     double totals = 0;
-    struct st_file *st = NULL;
+    struct spec spec;
     part_begin(&p, f, "written checkpoint");
+    spec_defaults(&spec);
     size_t floats = graph_arena_floats(net->graph);
     float *m = device_new(g, NULL, floats), *v = device_new(g, NULL, floats);
     struct train_state s = {.graph = net->graph,
@@ -84,13 +92,22 @@ void check_written(struct gfile *f, const struct gnet *net)
                             .hash = "",
                             .sigma_data = net->c.sigma_data,
                             .batch = 1};
-    if (!mkdtemp(dir)) part_fail(&p, "no directory in /tmp");
-    else if (ckpt_write(&s, dir, &path) || st_open(&st, path)) part_fail(&p, "%s", err_text());
-    else compare_file(&p, st);
-    st_close(st);
+    struct export_about about = {.net = &net->c, .spec = &spec, .run = "golden", .weights = "raw"};
+    if (!mkdtemp(dir)) {
+        part_fail(&p, "no directory in /tmp");
+        goto done;
+    }
+    out = mem_printf("%s/out.safetensors", dir);
+    if (ckpt_write(&s, dir, &path)) part_fail(&p, "%s", err_text());
+    else compare_file(&p, path, true);
+    if (export_weights(out, net->graph, net->weights, &about)) part_fail(&p, "%s", err_text());
+    else compare_file(&p, out, false);
     if (path) unlink(path);
+    unlink(out);
     rmdir(dir);
+done:
     mem_free(path);
+    mem_free(out);
     g->k->free(g->dev, m);
     g->k->free(g->dev, v);
     part_end(&p);
