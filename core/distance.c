@@ -102,6 +102,11 @@ void distance_free(struct distance *d)
     mem_free(d);
 }
 
+const char *distance_sha(const struct distance *d)
+{
+    return d->lpips ? lpips_sha(d->lpips) : NULL;
+}
+
 double distance_flops(const struct distance *d)
 {
     return d->lpips ? lpips_flops(d->lpips, true) : 0;

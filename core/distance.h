@@ -25,6 +25,7 @@ void distance_run(struct distance *d, const float *a, const float *b, int n, con
                   double *factor);
 /* After distance_run on the same a and b: da[i] = g[i] v[i] for n rows; g on the device. */
 void distance_gradient(struct distance *d, const float *a, const float *b, int n, const float *g, float *da);
-double distance_flops(const struct distance *d); /* of one pair with its gradient, by multiply-accumulates */
+const char *distance_sha(const struct distance *d); /* of the metric's own weights; NULL: it has none */
+double distance_flops(const struct distance *d);    /* of one pair with its gradient, by multiply-accumulates */
 
 #endif

@@ -283,6 +283,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                .adapt_ctx = tr};
     if (!loss_metric_find(s->metric.s, &pass.loss.metric)) return fail(ERR_USAGE, "unknown metric '%s'", s->metric.s);
     TRY(pass_new(&tr->pass, &pass));
+    tr->state.metric_sha = pass_metric_sha(tr->pass);
     TRY(augment_open(tr));
     struct flops f;
     graph_flops(tr->graph, &f);

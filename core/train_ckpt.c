@@ -135,6 +135,7 @@ static void add_meta(struct st_writer *w, const struct train_state *s)
     st_writer_meta(w, "sigma_data", num_text(num, s->sigma_data));
     st_writer_meta(w, "spec", s->canon);
     st_writer_meta(w, "config_hash", s->hash);
+    if (s->metric_sha) st_writer_meta(w, "metric_sha", s->metric_sha);
     for (int i = 0; i < s->nemas; i++) text_addf(&emas, "%s%s", i ? "," : "", s->ema_name[i]);
     st_writer_meta(w, "emas", text_str(&emas));
     text_done(&emas);
@@ -303,8 +304,16 @@ static err_t load_file(const char *path, struct train_state *s, bool *foreign)
     if (err) return err;
     snprintf(seed, sizeof seed, "%016llx", (unsigned long long)s->seed);
     *foreign = !meta_is(f, "format", CKPT_FORMAT) || !meta_is(f, "config_hash", s->hash) || !meta_is(f, "seed", seed);
+    bool same_metric = !s->metric_sha || meta_is(f, "metric_sha", s->metric_sha);
     if (*foreign) {
         err = fail(ERR_FORMAT, "%s is a checkpoint of another configuration or seed", path);
+    } else if (!same_metric) {
+        *foreign = true;
+        err =
+            fail(ERR_FORMAT,
+                 "%s was trained with other weights of the metric than those installed now: put the old ones back, or "
+                 "start again with its directory moved away",
+                 path);
     } else {
         tmp = mem_array(largest_param(s->graph), sizeof(float));
         err = load_state(f, s, tmp);

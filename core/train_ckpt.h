@@ -21,10 +21,11 @@ struct train_state {
     int ntotals;
     double *scaler; /* of dynamic loss scaling, or NULL */
     int nscaler;
-    int64_t rows;      /* of a micro-batch, for the notice when it changes */
-    const char *canon; /* settings, canonical text */
-    const char *hash;  /* of canon */
-    uint64_t seed;     /* of the replicate */
+    int64_t rows;           /* of a micro-batch, for the notice when it changes */
+    const char *canon;      /* settings, canonical text */
+    const char *hash;       /* of canon */
+    const char *metric_sha; /* of the weights that the metric has of its own; NULL: none */
+    uint64_t seed;          /* of the replicate */
     double sigma_data;
     int64_t batch;
 };

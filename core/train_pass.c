@@ -145,6 +145,10 @@ const float *pass_x_r(const struct pass *p)
 {
     return p->x_r;
 }
+const char *pass_metric_sha(const struct pass *p)
+{
+    return distance_sha(p->distance);
+}
 double pass_flops(const struct pass *p)
 {
     return p->flops;

@@ -58,5 +58,6 @@ const float *pass_d_t(const struct pass *p), *pass_d_r(const struct pass *p); /*
 const float *pass_x_r(const struct pass *p);                                  /* device: what pass_solve arrived at */
 /* Executed by all runs so far: 2 per multiply-accumulate, backward twice the forward; with the metric's own network. */
 double pass_flops(const struct pass *p);
+const char *pass_metric_sha(const struct pass *p); /* of the metric's own network; NULL: it has none */
 
 #endif
