@@ -225,6 +225,7 @@ static err_t augment_open(struct trainer *tr)
 {
     const struct spec *s = tr->spec;
     const struct dataset *d = tr->c->data;
+    if (s->xflip && d->values) return fail(ERR_USAGE, "xflip = true: %s holds points, not images", d->name);
     if (!(s->augment > 0)) return ERR_OK;
     if (d->values) return fail(ERR_USAGE, "augment = %g: %s holds points, not images", s->augment, d->name);
     if (tr->net.augment_dim != AUGMENT_LABELS)

@@ -65,6 +65,25 @@ recipes["digits-cd"] = like("digits-ect", {
     target = "cd", pair = pair.uniform {}, curriculum = 18, weight = weight.uniform {}, sigma_min = 0.002, metric = "l2-mean",
 })
 
+-- Points of the plane (data: swissroll, gauss8, gaussian), standard deviation 1: seconds on two cores -----------------------------
+
+recipes["points-edm"] = {
+    target = "edm", data = "swissroll", sigma_data = 0, net = { "mlp", width = 128, blocks = 4 },
+    noise = noise.lognormal { mean = -0.5, std = 1.2 }, mapping = mapping.zero {}, weight = weight.edm {}, dropout = 0,
+    optim = "adam", lr = lr.cosine { ref = 1e-3 }, batch = 256, iters = 4000, ema = ema.power { std = 0.1 },
+    eval = { sampler = "heun", nfe = 35, ema = "std1", samples = 5000, metrics = { "energy", "sw2" } },
+}
+recipes["points-ect"] = like("points-edm", {
+    target = "ect", noise = noise.lognormal { mean = -0.4, std = 2.0 }, mapping = mapping.sigmoid { q = 2, k = 8, b = 1 },
+    weight = weight.inv_dt {}, stage = stage.equal { n = 8 }, c = 0, iters = 3000,
+    eval = { sampler = "ect", nfe = { 1, 2 }, mid_t = 1.5, ema = "std1", samples = 5000, metrics = { "energy", "sw2" } },
+})
+-- Flow matching with adaptive weighting [ECT, Figure 6]: p from 0 (none) to 1. Network, steps and c: (U).
+recipes["points-flow"] = like("points-edm", {
+    target = "flow", noise = noise.uniform_time {}, weight = weight.uniform {}, metric = "l2", p = 0.5, c = 0.01,
+    eval = { sampler = "flow-euler", nfe = { 1, 2, 4, 8 }, ema = "std1", samples = 5000, metrics = { "energy", "sw2" } },
+})
+
 -- CIFAR-10 -------------------------------------------------------------------------------------------------------------------------
 
 local cifar10_net = { "songunet", width = 128, mult = { 2, 2, 2 }, blocks = 4, attn = { 16 } }
