@@ -140,6 +140,31 @@ err_t db_str(struct ledger *l, char **out, const char *sql, const char *fmt, ...
     return err;
 }
 
+static void sql_sha256(sqlite3_context *x, int argc, sqlite3_value **argv)
+{
+    char sha[SHA256_TEXT];
+    const void *data = sqlite3_value_blob(argv[0]);
+    (void)argc;
+    sha256_text(data ? data : "", (size_t)sqlite3_value_bytes(argv[0]), sha);
+    sqlite3_result_text(x, sha, -1, SQLITE_TRANSIENT);
+}
+
+static void sql_run_id(sqlite3_context *x, int argc, sqlite3_value **argv)
+{
+    char id[RUN_ID_TEXT];
+    const char *hash = (const char *)sqlite3_value_text(argv[0]);
+    (void)argc;
+    ledger_run_id(hash ? hash : "", sqlite3_value_int(argv[1]), id);
+    sqlite3_result_text(x, id, -1, SQLITE_TRANSIENT);
+}
+
+int functions_register(sqlite3 *db)
+{
+    int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC;
+    int rc = sqlite3_create_function(db, "sha256", 1, flags, NULL, sql_sha256, NULL, NULL);
+    return rc ? rc : sqlite3_create_function(db, "run_id", 2, flags, NULL, sql_run_id, NULL, NULL);
+}
+
 int64_t now_ms(void)
 {
     return host.now_ms();

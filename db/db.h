@@ -74,7 +74,8 @@ err_t key_row(struct ledger *l, const char *name, int64_t *n) MUST_USE; /* of a 
 err_t run_row(struct ledger *l, const char *id, int64_t *n) MUST_USE;
 /* The same of a run that this token still owns; else ERR_STALE. */
 err_t run_owned(struct ledger *l, const char *id, int64_t token, int64_t *n) MUST_USE;
-int special_of(double v); /* as stored: 0 finite, 1 NaN, 2 inf, 3 -inf */
+int special_of(double v);            /* as stored: 0 finite, 1 NaN, 2 inf, 3 -inf */
+int functions_register(sqlite3 *db); /* sha256(blob), run_id(config hash, replicate) */
 int pareto_register(sqlite3 *db);
 
 #endif

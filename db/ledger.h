@@ -210,4 +210,16 @@ bool ledger_has_control(struct ledger *l, const char *dataset, const char *name,
 /* A picture or other small artefact of a run, by role ("grid:data", "grid:nfe1"). */
 err_t ledger_put_artifact(struct ledger *l, const char *run_id, const char *role, const char *blob_sha) MUST_USE;
 
+/* ---- care -------------------------------------------------------------------------------------------------------- */
+
+/* Adds a line for everything that is not as it must be, in SQLite's eyes (integrity_check) and in ours; nothing: fine. */
+err_t ledger_check(struct ledger *l, struct text *out) MUST_USE;
+/* A complete, compact copy, taken while others write. ERR_USAGE: the file is there. */
+err_t ledger_backup(struct ledger *l, const char *to) MUST_USE;
+err_t ledger_vacuum(struct ledger *l) MUST_USE; /* gives free pages back to the file system */
+err_t ledger_tag(struct ledger *l, const char *id, const char *name, bool on) MUST_USE;
+err_t ledger_note(struct ledger *l, const char *id, const char *text) MUST_USE;
+/* A hidden run is in no view; its rows and files stay, and a script that declares it again takes it up. ERR_USAGE: it is alive. */
+err_t ledger_hide(struct ledger *l, const char *id, bool hidden) MUST_USE;
+
 #endif

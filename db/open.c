@@ -168,6 +168,7 @@ err_t db_configure(struct ledger *l)
                           NULL, NULL, NULL);
     if (!rc) rc = pareto_register(l->db);
     if (!rc) rc = curve_register(l->db);
+    if (!rc) rc = functions_register(l->db);
     /* connects the table-valued functions now: later an authoriser may forbid it */
     if (!rc) rc = sqlite3_exec(l->db, "SELECT key FROM pareto('SELECT 1, 1')", NULL, NULL, NULL);
     if (!rc) rc = sqlite3_exec(l->db, "SELECT step FROM curve_points(x'', 0, 1)", NULL, NULL, NULL);

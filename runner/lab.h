@@ -17,5 +17,4 @@ void lab_init(struct lab *b, struct ledger *ledger);
 void lab_done(struct lab *b);                                                 /* closes the ledger too */
 err_t lab_data(struct lab *b, const char *name, struct dataset **d) MUST_USE; /* opened once, owned by the lab */
 
-
 #endif

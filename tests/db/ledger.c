@@ -9,6 +9,8 @@ static void views_have_the_promised_columns(void **state)
                   "flops_total, "
                   "units_paper, seconds, started, rundir, parent, step, iters, images_per_s, reason, seed, threads, "
                   "device, kind"},
+        {"v_tag", "run, tag"},
+        {"v_note", "run, made, text"},
         {"v_summary", "run, key, points, specials, last, last_step, min, min_step, max, max_step"},
         {"v_eval", "run, metric, value, nfe, sampler, weights, samples, seed, step, evaluator, seconds, flops"},
         {"v_metric", "run, key, step, value, special"},

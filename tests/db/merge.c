@@ -2,21 +2,21 @@
 #include "tests/db/lab.h"
 
 /* What a ledger holds, by names instead of row numbers. */
-static const char *const dump[] = {
-    "SELECT run, cell, replicate, status, config_hash, flops_executed, flops_total, step, parent, reason, kind FROM v_run "
-    "ORDER BY 1",
-    "SELECT run, key, step, value, special FROM v_metric ORDER BY 1, 2, 3",
-    "SELECT * FROM v_summary ORDER BY 1, 2",
-    "SELECT run, key, text, num, class, is_default FROM v_param ORDER BY 1, 3, 2",
-    "SELECT * FROM v_eval ORDER BY run, evaluator, metric",
-    "SELECT * FROM v_control ORDER BY 1, 2",
-    "SELECT sweep, ordinal, cell, factors, replicate, run FROM v_trial ORDER BY 1, 2, 5",
-    "SELECT sweep, seed, declared FROM v_sweep ORDER BY 1, 2",
-    "SELECT * FROM v_segment ORDER BY 1, 2",
-    "SELECT * FROM v_checkpoint ORDER BY 1, 3",
-    "SELECT * FROM v_provenance ORDER BY 1, 2",
-    "SELECT * FROM v_tag ORDER BY 1, 2",
-    "SELECT sha, size FROM blob ORDER BY 1"};
+static const char *const dump[] = {"SELECT run, cell, replicate, status, config_hash, flops_executed, flops_total, "
+                                   "step, parent, reason, kind FROM v_run "
+                                   "ORDER BY 1",
+                                   "SELECT run, key, step, value, special FROM v_metric ORDER BY 1, 2, 3",
+                                   "SELECT * FROM v_summary ORDER BY 1, 2",
+                                   "SELECT run, key, text, num, class, is_default FROM v_param ORDER BY 1, 3, 2",
+                                   "SELECT * FROM v_eval ORDER BY run, evaluator, metric",
+                                   "SELECT * FROM v_control ORDER BY 1, 2",
+                                   "SELECT sweep, ordinal, cell, factors, replicate, run FROM v_trial ORDER BY 1, 2, 5",
+                                   "SELECT sweep, seed, declared FROM v_sweep ORDER BY 1, 2",
+                                   "SELECT * FROM v_segment ORDER BY 1, 2",
+                                   "SELECT * FROM v_checkpoint ORDER BY 1, 3",
+                                   "SELECT * FROM v_provenance ORDER BY 1, 2",
+                                   "SELECT * FROM v_tag ORDER BY 1, 2",
+                                   "SELECT sha, size FROM blob ORDER BY 1"};
 
 static char *all_of(const char *path)
 {
@@ -65,7 +65,8 @@ static void in_sweep(struct ledger *l, const char *declared, const char *const *
     char sha[SHA256_TEXT], cell[16];
     int64_t sweep;
     assert_ok(ledger_put_blob(l, "-- script", 9, "text/x-lua", sha));
-    assert_ok(ledger_put_sweep(l, &(struct ledger_sweep){.name = "s", .script_sha = sha, .declared = declared}, &sweep));
+    assert_ok(
+        ledger_put_sweep(l, &(struct ledger_sweep){.name = "s", .script_sha = sha, .declared = declared}, &sweep));
     for (int i = 0; i < n; i++) {
         snprintf(cell, sizeof cell, "cell%d", i);
         struct ledger_trial t = {.sweep = sweep, .ordinal = i, .cell = cell, .replicate = 1, .run_id = ids[i]};

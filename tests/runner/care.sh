@@ -1,0 +1,42 @@
+# Looking after a ledger: check, backup, vacuum, merge; tags, notes and hidden runs.
+. tests/lib.sh
+cp tests/runner/tiny.lua "$TMP"; cd "$TMP" || exit 1
+export OMP_WAIT_POLICY=passive
+q() { "$ECT" sql "$1" --csv | tail -n +2 | tr -d '\r'; }
+exits "a sweep" 0 "$ECT" run tiny.lua
+run=$(q "SELECT min(run) FROM v_run")
+exits "check" 0 "$ECT" ledger check
+has "it is sound" "is sound"
+exits "tag" 0 "$ECT" tag keep "$run"
+exits "tag again" 0 "$ECT" tag keep "$run"
+exits "what is tagged" 0 "$ECT" sql "SELECT run, tag FROM v_tag" --csv
+has "one row" "$run,keep"
+exits "untag" 0 "$ECT" tag --delete keep "$run"
+[ "$(q "SELECT count(*) FROM v_tag")" = 0 ] && ok "nothing is tagged" || not_ok "nothing is tagged"
+exits "note" 0 "$ECT" note "$run" "looks odd after step 2"
+exits "read it" 0 "$ECT" note "$run"
+has "the text" "looks odd after step 2"
+exits "rm" 0 "$ECT" rm "$run"
+exits "hidden in ls" 0 "$ECT" ls --json
+case $out in *"$run"*) not_ok "ls leaves it out" "$out";; *) ok "ls leaves it out";; esac
+exits "rm --undo" 0 "$ECT" rm --undo "$run"
+exits "back in ls" 0 "$ECT" ls --json
+has "ls has it" "$run"
+exits "an unknown run" 2 "$ECT" tag keep 0000000000000000
+
+exits "backup" 0 "$ECT" ledger backup copy.db
+exits "backup does not overwrite" 2 "$ECT" ledger backup copy.db
+exits "the copy is sound" 0 "$ECT" ledger check --ledger copy.db
+exits "vacuum" 0 "$ECT" ledger vacuum
+exits "merge into a new ledger" 0 "$ECT" ledger merge ect.db copy.db --ledger all.db
+has "both were read" "copy.db: 6 runs, 0 of them new"
+exits "the union is sound" 0 "$ECT" ledger check --ledger all.db
+for v in v_run v_metric v_param v_trial; do
+    a=$("$ECT" sql "SELECT count(*) FROM $v" --csv); b=$("$ECT" sql "SELECT count(*) FROM $v" --csv --ledger all.db)
+    [ -n "$a" ] && [ "$a" = "$b" ] && ok "the union has all of $v" || not_ok "the union has all of $v" "$a, $b"
+done
+exits "merge of nothing" 2 "$ECT" ledger merge nothere.db
+[ ! -e nothere.db ] && ok "merge makes no source" || not_ok "merge makes no source"
+exits "an unknown verb" 2 "$ECT" ledger chek
+has "nearest verb" "did you mean check"
+finish
