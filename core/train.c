@@ -198,9 +198,6 @@ static err_t check_settings(struct trainer *tr)
         return fail(ERR_USAGE, "target flow takes times from noise, not from a grid: pair = none");
     if (strcmp(teacher, "self") && !tr->target->needs_r)
         return fail(ERR_USAGE, "target %s has no r pass: loss.teacher = %s has no meaning", name, teacher);
-    if ((tr->target->solves || tr->teacher == TEACHER_FROZEN) && !tr->c->init_path)
-        return fail(ERR_USAGE, "%s takes the starting weights as its teacher: init = weights of a trained network",
-                    tr->target->solves ? "target cd" : "loss.teacher = frozen");
     if (tr->target->solves && !s->share_noise)
         return fail(ERR_USAGE,
                     "target %s: the point at r comes from the one at t, loss.share_noise = false has no "
@@ -350,6 +347,9 @@ static err_t trainer_start(struct trainer *tr)
         TRY(ckpt_resume(st, c->ckpt_dir, &found));
     }
     if (!found) {
+        if (st->frozen && !c->init_path)
+            return fail(ERR_USAGE, "%s takes the starting weights as its teacher: init = weights of a trained network",
+                        tr->target->solves ? "target cd" : "loss.teacher = frozen");
         st->step = 0;
         memset(tr->totals, 0, sizeof tr->totals); /* what an unreadable checkpoint may have left */
         tr->k->fill(tr->dev, st->m, 0, tr->floats);

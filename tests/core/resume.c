@@ -65,7 +65,12 @@ static void on_metric(void *ctx, const char *key, int64_t step, double value)
 
 static int child_main(char **argv)
 {
+    /* METHOD: "ema": an EMA teacher on a grid; "logvar": EDM2 with its uncertainty head; else plain ECT */
+    const char *method = getenv("METHOD");
     struct toy toy = toy_default();
+    bool averaged = method && !strcmp(method, "ema"), head = method && !strcmp(method, "logvar");
+    toy.levels = averaged ? 5 : 0;
+    toy.mu = 0.9;
     struct design design = toy_design(&toy);
     struct dataset *data = toy_data();
     struct spec spec;
@@ -78,6 +83,10 @@ static int child_main(char **argv)
     c.log = fopen(log, "a");
     mem_free(log);
     if (!c.log || spec_set(&spec, "iters", ITERS) || spec_set(&spec, "ckpt.every", "3")) return 9;
+    if (averaged && (spec_set(&spec, "target", "ct") || spec_set(&spec, "loss.teacher", "ema"))) return 9;
+    if (head &&
+        (spec_set(&spec, "target", "edm") || spec_set(&spec, "net", "edm2") || spec_set(&spec, "net.logvar", "true")))
+        return 9;
     struct train_config config = {
         .spec = &spec, .design = &design, .data = data, .seed = 11, .ckpt_dir = argv[0], .observer = &o};
     err_t err = kernels_find("cpu", &config.kernels);
@@ -322,6 +331,28 @@ static void foreign_checkpoint(void **state)
     assert_stderr(dir, "another configuration or seed");
 }
 
+/* An EMA teacher, forced weight normalisation and an uncertainty head survive a kill as well. */
+static void other_methods(void **state)
+{
+    (void)state;
+    static const char *const methods[] = {"ema", "logvar"};
+    for (size_t m = 0; m < ARRAY_LEN(methods); m++) {
+        char whole[256], dir[256], want[SHA256_TEXT], got[SHA256_TEXT];
+        int killed = 0;
+        setenv("METHOD", methods[m], 1);
+        assert_int_equal(spawn(test_dir(whole, sizeof whole), 0, 0, 0, -1), 0);
+        last_checkpoint(whole, want);
+        assert_string_not_equal(want, whole_hash);
+        test_dir(dir, sizeof dir);
+        for (int i = 0; i < 4; i++) killed += spawn(dir, 1 + (int)draw(3), draw(3000), 0, -1) == -SIGKILL;
+        assert_true(killed > 0);
+        assert_int_equal(spawn(dir, 0, 0, 0, -1), 0);
+        last_checkpoint(dir, got);
+        assert_string_equal(got, want);
+    }
+    unsetenv("METHOD");
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 6 && !strcmp(argv[1], "child")) return child_main(argv + 2);
@@ -334,6 +365,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(disk_is_full),
         cmocka_unit_test(leftovers_are_swept),
         cmocka_unit_test(foreign_checkpoint),
+        cmocka_unit_test(other_methods),
     };
     return cmocka_run_group_tests(tests, run_whole, free_whole);
 }

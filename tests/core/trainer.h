@@ -11,7 +11,10 @@ struct toy {                             /* the design's settings, changed by a 
     double lr, dropout, weight, t_value; /* weight 0: 1 / (t - r); t_value 0: drawn */
     double r_ratio;                      /* < 0: the stage schedule; else r = r_ratio t */
     int stages;
-    int relief; /* > 0: every so many steps the weight is 1 all the same */
+    int levels;   /* > 0: both levels from a grid of levels + stage, and its size as N */
+    double mu;    /* decay of an EMA teacher: mu / (stage + 1) */
+    bool adapted; /* a = 1 / (1 + d) */
+    int relief;   /* > 0: every so many steps the weight is 1 all the same */
 };
 
 static inline err_t toy_stage(void *ctx, const struct design_state *s, int *stage)
@@ -62,6 +65,34 @@ static inline err_t toy_ema(void *ctx, const struct design_state *s, int i, doub
     return ERR_OK;
 }
 
+static inline err_t toy_curriculum(void *ctx, const struct design_state *s, double *N)
+{
+    *N = ((struct toy *)ctx)->levels ? ((struct toy *)ctx)->levels + s->stage : 0;
+    return ERR_OK;
+}
+static inline err_t toy_pair(void *ctx, const struct design_state *s, int n, const double *u, double *t, double *r)
+{
+    (void)ctx;
+    for (int i = 0; i < n; i++) {
+        int at = (int)(u[i] * (s->N - 1));
+        t[i] = 0.05 * pow(1.7, at + 1);
+        r[i] = 0.05 * pow(1.7, at);
+    }
+    return ERR_OK;
+}
+static inline err_t toy_adapt(void *ctx, const struct design_state *s, int n, const double *t, const double *r,
+                              const double *d, double *a)
+{
+    (void)ctx, (void)s, (void)t, (void)r;
+    for (int i = 0; i < n; i++) a[i] = 1 / (1 + d[i]);
+    return ERR_OK;
+}
+static inline err_t toy_teacher_ema(void *ctx, const struct design_state *s, double *mu)
+{
+    *mu = ((struct toy *)ctx)->mu / (s->stage + 1);
+    return ERR_OK;
+}
+
 static inline struct toy toy_default(void)
 {
     return (struct toy){.lr = 1e-3, .dropout = 0.1, .r_ratio = -1, .stages = 4};
@@ -72,6 +103,10 @@ static inline struct design toy_design(struct toy *t)
                            .stage = toy_stage,
                            .noise = toy_noise,
                            .mapping = toy_mapping,
+                           .curriculum = toy_curriculum,
+                           .pair = t->levels ? toy_pair : NULL,
+                           .adapt = t->adapted ? toy_adapt : NULL,
+                           .teacher_ema = toy_teacher_ema,
                            .weight = toy_weight,
                            .lr = toy_lr,
                            .dropout = toy_dropout,
