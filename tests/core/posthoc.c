@@ -47,6 +47,9 @@ static int setup(void **state)
     snprintf(design.ema_name[2], sizeof design.ema_name[2], "std07");
     toy_spec(&spec);
     assert_ok(spec_set(&spec, "iters", "64"));
+    assert_ok(spec_set(&spec, "batch", "2"));
+    assert_ok(spec_set(&spec, "target", "edm"));
+    toy.weight = 1;
     assert_ok(spec_set(&spec, "posthoc.snapshots", "8"));
     assert_ok(spec_set(&spec, "ema", "std05=power(std=0.05)@1 wide=power(std=0.1)@1"));
     left = -1;
@@ -120,7 +123,7 @@ static void another_width(void **state)
     assert_false(file_exists(file("step", 8))); /* checkpoints are pruned, snapshots are not */
     assert_ok(ema_load(dir, -1, 0.07, net.params, net.graph, &made));
     assert_int_equal(made.step, ITERS);
-    assert_int_equal(made.nimg, ITERS * 6);
+    assert_int_equal(made.nimg, ITERS * 2);
     assert_int_equal(made.stored, 2 * SNAPSHOTS);
     assert_true(made.quality.miss > 1e-4 && made.quality.miss < 0.05);
     float *got = values(&net, &n);
@@ -169,7 +172,7 @@ static void as_a_file(void **state)
     assert_ok(st_open(&f, out));
     assert_string_equal(st_meta(f, "posthoc_std"), "0.07");
     assert_string_equal(st_meta(f, "step"), "64");
-    assert_string_equal(st_meta(f, "nimg"), "384");
+    assert_string_equal(st_meta(f, "nimg"), "128");
     assert_string_equal(st_meta(f, "seed"), "0000000000000007");
     assert_int_equal(st_count(f), graph_nparams(net.graph));
 
@@ -228,6 +231,7 @@ static void refused(void **state)
 {
     (void)state;
     struct network net = network_new();
+    assert_ok(spec_set(&spec, "iters", "16"));
     assert_ok(spec_set(&spec, "posthoc.snapshots", "0"));
     assert_ok(train_run(&config, &result));
     assert_err(ERR_NOT_FOUND, ema_load(dir, -1, 0.07, net.params, net.graph, NULL));
@@ -236,15 +240,15 @@ static void refused(void **state)
     config.ckpt_dir = test_dir(dir, sizeof dir);
     assert_ok(spec_set(&spec, "posthoc.snapshots", "2"));
     assert_ok(train_run(&config, &result));
-    assert_err(ERR_NOT_FOUND, ema_load(dir, 31, 0.07, net.params, net.graph, NULL));
-    assert_has(err_text(), "of step 32");
+    assert_err(ERR_NOT_FOUND, ema_load(dir, 7, 0.07, net.params, net.graph, NULL));
+    assert_has(err_text(), "of step 8");
     assert_err(ERR_USAGE, ema_load(dir, -1, 0.25, net.params, net.graph, NULL)); /* beyond what is stored */
     assert_has(err_text(), "do not span");
     assert_err(ERR_USAGE, ema_load(dir, -1, 0.01, net.params, net.graph, NULL));
     assert_err(ERR_USAGE, ema_load(dir, -1, 0.5, net.params, net.graph, NULL));
     assert_ok(ema_load(dir, -1, 0.09, net.params, net.graph, NULL));
-    assert_err(ERR_USAGE, ema_load(dir, 48, 0.02, net.params, net.graph, NULL)); /* of a time between snapshots */
-    assert_int_equal(truncate(file("ema", 64), 100), 0);
+    assert_err(ERR_USAGE, ema_load(dir, 12, 0.02, net.params, net.graph, NULL)); /* of a time between snapshots */
+    assert_int_equal(truncate(file("ema", 16), 100), 0);
     assert_err(ERR_FORMAT, ema_load(dir, -1, 0.07, net.params, net.graph, NULL));
 
     config.ckpt_dir = test_dir(dir, sizeof dir);

@@ -35,6 +35,7 @@ exits "samples of it" 0 "$ECT" sample "$id" --ema posthoc:0.06 --out a.png
 exits "a file of it" 0 "$ECT" ema "$id" --std 0.07
 has "which" "$id-posthoc0.07.safetensors"
 if [ -s "$id-posthoc0.07.safetensors" ]; then ok "the file"; else not_ok "the file"; fi
+exits "another run starts from it" 0 "$ECT" train digits-ect --set init="$id-posthoc0.07.safetensors" --set net.width=8 --set iters=2 --set batch=4 --set eval.samples=32 --set eval.metrics=fd_pixel --set eval.nfe=1
 exits "half the size" 0 "$ECT" ema "$id" --std 0.07 --half --out h.safetensors
 if [ "$(wc -c < h.safetensors)" -lt "$(wc -c < "$id-posthoc0.07.safetensors")" ]; then ok "half"; else not_ok "half"; fi
 exits "beyond what is stored" 2 "$ECT" ema "$id" --std 0.28
