@@ -2,10 +2,10 @@
 -- helps few-step sampling, diffusion pretraining helps, two steps beat one.
 -- Protocol: as swissroll.lua: every method spends the forward passes of `budget` batches of 64, pretraining included (3 a step of EDM and
 -- flow matching, 4 of ECT, iCT and CT, 6 of CD), on the demo's small network. Five paired replicates; Frechet distance in the features of a fixed
--- random network over 5,000 samples. Runs are short: what is compared is what a small budget gives, not where the methods end.
+-- random network over 2,000 samples. Runs are short: what is compared is what a small budget gives, not where the methods end.
 -- Expected: as the paper says. What came out is in experiments/README.md.
 local ect = require "ect"
-local samples = ect.arg("samples", 5000)
+local samples = ect.arg("samples", 2000)
 local replicates = 5
 local budget = ect.arg("budget", 3600) -- forward passes, in batches
 local metrics = { "fd_random" }

@@ -1,6 +1,7 @@
 /* Flow matching (Lipman et al. 2023; the straight path of Liu et al. 2023), with the paper's adaptive weighting on the velocity's error (its
  * toy of Figure 6): x_t = (1 - t) y + t eps, v = dx_t/dt = eps - y, and with S = ||F(x_t, t) - v||^2
- *   L = w(t) S / sg (S + c^2)^p        p = 0: plain flow matching; p = 1 makes the gradient of a sample independent of its error
+ *   L = w(t) S / sg (S + c^2)^p        p = 0: plain flow matching; p = 1/2: the gradient of every sample has one
+ *                                    size, whatever its error; p = 1: the larger the error, the smaller
  * noise(u) gives the time t in (0, 1): 0 is data, 1 is noise. */
 #include "core/target.h"
 
