@@ -11,6 +11,10 @@ has "help of run shows options" "--dry-run"
 exits "--help after a command" 0 "$ECT" run --help
 exits "help settings" 0 "$ECT" help settings
 has "settings with defaults" "loss.share_noise"
+exits "help targets" 0 "$ECT" help targets
+has "help targets lists distillation" "cd     6F"
+exits "help design" 0 "$ECT" help design
+has "help design shows equations" "curriculum.ict"
 exits "help recipes" 0 "$ECT" help recipes
 has "recipes" "digits-ect"
 has "networks" "cifar10-ddpmpp"
