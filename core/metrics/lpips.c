@@ -138,6 +138,8 @@ static err_t programs_new(struct lpips *l)
     TRY(program_new(&l->first, l->graph, l->k, l->dev, &o));
     o.grad = GRAD_NONE;
     TRY(program_new(&l->second, l->graph, l->k, l->dev, &o));
+    TRY(program_bind(l->first, l->params));
+    TRY(program_bind(l->second, l->params));
     for (int s = 0; s < VGG_STAGES; s++)
         l->pixels[s] = (int)(graph_node_floats(l->graph, output_name[s]) / (size_t)l->vgg.width[s]);
     l->sums = l->k->alloc(l->dev, (size_t)l->at_once * sizeof *l->sums);

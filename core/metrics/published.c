@@ -187,7 +187,8 @@ static err_t network_new(struct published *p, struct weights *w)
     TRY(params_new(&p->params, p->graph, p->k, p->dev));
     if (p->row->dinov2) TRY(dinov2_load(p->graph, p->params, &p->row->vit, &s));
     else TRY(inception_load(p->graph, p->params, &s));
-    return program_new(&p->prog, p->graph, p->k, p->dev, &o);
+    TRY(program_new(&p->prog, p->graph, p->k, p->dev, &o));
+    return program_bind(p->prog, p->params);
 }
 
 err_t published_new(struct published **out, const char *name, int h, int w, int c, int batch, const struct kernels *k,
