@@ -31,7 +31,7 @@ TEST_SH := $(sort $(foreach d,base core kernels db lua reports runner,$(wildcard
 TEST_BIN := $(TEST_C:%.c=$(BUILD)/%)
 BENCH_BIN := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*.c)))
 
-.PHONY: all demo test check lint golden bench mutants deps help info clean install FORCE
+.PHONY: all demo test check lint golden bench fuzz mutants deps help info clean install FORCE
 all: $(BUILD)/ect ## build $(BUILD)/ect (the default)
 	@if [ -t 1 ]; then echo "built $(BUILD)/ect   (try: $(BUILD)/ect help, make demo, make test)"; fi
 
@@ -69,6 +69,11 @@ $(BUILD)/tests/golden/golden: $(GOLDEN_C) tests/golden/golden.h $(BUILD)/libect.
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(GOLDEN_C) $(LDFLAGS) $(BUILD)/libect.a $(LDLIBS)
 
+FUZZ_BIN := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c tests/fuzz/fuzz.h tests/fuzz/zip.h $(BUILD)/libect.a $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $< tests/fuzz/replay.c $(LDFLAGS) $(BUILD)/libect.a $(LDLIBS)
+
 -include $(OBJ:.o=.d) $(TEST_BIN:=.d)
 
 demo: ## install what is missing, build, run the demo sweep, show its report
@@ -82,7 +87,7 @@ test: ## run the tests; T=dir/name runs one (T=core/graph)
 	@BUILD=$(BUILD) sh tests/run.sh $(if $(T),$(T),$(TEST_C:tests/%.c=%) $(TEST_SH:tests/%.sh=%))
 
 .PHONY: test-build
-test-build: $(BUILD)/ect $(if $(T),$(patsubst %,$(BUILD)/tests/%,$(if $(wildcard tests/$(T).c),$(T))),$(TEST_BIN)) $(BUILD)/tests/golden/golden
+test-build: $(BUILD)/ect $(if $(T),$(patsubst %,$(BUILD)/tests/%,$(if $(wildcard tests/$(T).c),$(T))),$(TEST_BIN)) $(BUILD)/tests/golden/golden $(FUZZ_BIN)
 
 check: ## the tests under address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory deps
@@ -99,6 +104,9 @@ golden: ## compare with the published code's vectors: DIR=path
 bench: ## measure against peers on this machine; B=group picks one (cpu, conv, ledger, metrics)
 	@$(MAKE) --no-print-directory -j2 all $(BENCH_BIN)
 	@BUILD=$(BUILD) sh tests/bench/run.sh $(B)
+
+fuzz: ## feed the readers of files with broken ones; T=pickle picks one, SECONDS=60 for each
+	@SECONDS_EACH=$(if $(SECONDS),$(SECONDS),60) sh tests/fuzz/run.sh $(T)
 
 mutants: ## break the code on purpose, one patch at a time, and see a test notice each
 	@sh tests/mutants/run.sh
