@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/eval_keep.h"
 #include "core/eval_points.h"
 #include "core/eval_space.h"
 #include "core/metrics/stats.h"
@@ -21,6 +22,7 @@ struct eval {
     double forward_flops;    /* of one sample */
     struct program *prog[2]; /* plain, shifted; made when first needed */
     struct spaces *spaces;
+    struct eval_keep keep;
     double *x;       /* [batch, per] */
     uint8_t *px;     /* [batch, per] */
     float *labels;   /* [batch, nclasses] */
@@ -206,29 +208,63 @@ struct look {
     int metrics; /* requests that share it */
 };
 
-/* The sampling pass, shown to n looks. seconds: of sampling; of each look's own work in own[]. */
-static err_t eval_pass(struct eval *e, struct params *w, const struct eval_request *q, struct look *looks, int n,
-                       int *nfe, double *seconds, double *own, void (*progress)(void *ctx, int64_t done, int64_t total),
+void eval_keep(struct eval *e, const struct eval_keep *k)
+{
+    e->keep = k ? *k : (struct eval_keep){.path = NULL};
+}
+
+/* Of all requests and of what the caller said. */
+static void pass_key(const struct eval *e, const struct eval_request *q, int n, char key[SHA256_TEXT])
+{
+    struct text t = {0};
+    char sha[SHA256_TEXT];
+    text_addf(&t, "%s\n", e->keep.of ? e->keep.of : "");
+    for (int i = 0; i < n; i++) eval_identity(&q[i], e->ref, &t, sha);
+    sha256_text(t.s, t.len, key);
+    text_done(&t);
+}
+
+/* Saves when it is time, or when the caller wants to stop. */
+static err_t pass_keep(const struct eval *e, const struct eval_state *s, int64_t total, int64_t *saved_ms)
+{
+    if (!e->keep.path || s->done >= total) return ERR_OK;
+    bool stop = e->keep.stop && e->keep.stop(e->keep.ctx);
+    int64_t now = host.mono_ns() / 1000000;
+    if (stop || now - *saved_ms >= e->keep.every_ms) {
+        *saved_ms = now;
+        TRY(eval_state_save(e->keep.path, s));
+    }
+    if (!stop) return ERR_OK;
+    return fail(ERR_INTERRUPTED, "stopped after %lld of %lld samples; the evaluation goes on from there",
+                (long long)s->done, (long long)total);
+}
+
+/* The sampling pass, shown to the looks of s. */
+static err_t eval_pass(struct eval *e, struct params *w, const struct eval_request *q, struct look *looks,
+                       struct eval_state *state, int *nfe, void (*progress)(void *ctx, int64_t done, int64_t total),
                        void *ctx)
 {
     struct sampler *s = NULL;
     err_t err = ERR_OK;
     uint32_t *index = mem_array((size_t)e->batch, sizeof *index);
+    int64_t saved_ms = host.mono_ns() / 1000000;
     TRYD(sampler_get(e, q, &s));
-    for (int64_t at = 0; at < q->samples; at += e->batch) {
+    for (int64_t at = state->done; at < q->samples; at += e->batch) {
         int take = q->samples - at < e->batch ? (int)(q->samples - at) : e->batch;
         int64_t start = host.mono_ns();
         for (int i = 0; i < take; i++) index[i] = (uint32_t)(at + i);
         TRYD(sample_chunk(e, s, w, q, q->seed, index, take, e->x));
         quantize(e, take);
-        *seconds += (double)(host.mono_ns() - start) * 1e-9;
-        for (int i = 0; i < n; i++) {
+        state->seconds += (double)(host.mono_ns() - start) * 1e-9;
+        for (int i = 0; i < state->n; i++) {
             start = host.mono_ns();
             TRYD(space_add(looks[i].space, &looks[i].set, e->px, take));
-            own[i] += (double)(host.mono_ns() - start) * 1e-9;
+            state->own[i] += (double)(host.mono_ns() - start) * 1e-9;
         }
+        state->done = at + take;
         *nfe = (int)sampler_nfe(s);
         if (progress) progress(ctx, at + take, q->samples);
+        TRYD(pass_keep(e, state, q->samples, &saved_ms));
     }
 done:
     sampler_free(s);
@@ -297,7 +333,8 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
     struct metric *m = mem_array((size_t)n, sizeof *m);
     struct look *looks = mem_array((size_t)n, sizeof *looks);
     int *of = mem_array((size_t)n, sizeof *of), count = 0, nfe = 0; /* of: request -> look */
-    double seconds = 0, *own = mem_array((size_t)n, sizeof *own);
+    struct eval_state state = {.own = mem_array((size_t)n, sizeof(double)),
+                               .set = mem_array((size_t)n, sizeof(struct feature_set *))};
     struct stats stats = {.d = 0};
     TRYD(requests_check(e, q, n));
     if (q->stats[0]) TRYD(stats_read(&stats, q->stats));
@@ -318,13 +355,20 @@ err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, i
         l->set.keep = l->set.keep || metric_needs_rows(&m[i]);
         l->metrics++;
     }
-    TRYD(eval_pass(e, w, q, looks, count, &nfe, &seconds, own, progress, ctx));
+    state.n = count;
+    for (int i = 0; i < count; i++) state.set[i] = &looks[i].set;
+    if (e->keep.path) {
+        pass_key(e, q, n, state.key);
+        eval_state_load(e->keep.path, &state);
+    }
+    TRYD(eval_pass(e, w, q, looks, &state, &nfe, progress, ctx));
+    if (e->keep.path) remove(e->keep.path); /* a file that stays is of no harm: its pass is in the ledger */
     for (int i = 0; i < n; i++) {
         const struct look *l = &looks[of[i]];
         int64_t start = host.mono_ns();
         if (q->stats[0]) TRYD(stats_distance(&stats, &m[i], &l->set.m, &out[i].value));
         else TRYD(metric_of(&m[i], space_reference(l->space), &l->set, &out[i].value));
-        out[i].seconds = seconds / n + own[of[i]] / l->metrics + (double)(host.mono_ns() - start) * 1e-9;
+        out[i].seconds = state.seconds / n + state.own[of[i]] / l->metrics + (double)(host.mono_ns() - start) * 1e-9;
         out[i].nfe = nfe;
         out[i].flops = e->forward_flops * nfe * (double)q->samples / n;
     }
@@ -334,7 +378,8 @@ done:
     mem_free(m);
     mem_free(looks);
     mem_free(of);
-    mem_free(own);
+    mem_free(state.own);
+    mem_free(state.set);
     return err;
 }
 

@@ -46,6 +46,16 @@ struct eval_value {
 /* One pass of sampling serves all metrics of requests that share sampler, samples and seed: n requests, all such. */
 err_t eval_run(struct eval *e, struct params *w, const struct eval_request *q, int n, struct eval_value *out,
                void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx) MUST_USE;
+/* From now on passes of eval_run save what they have seen to path every `every_ms`, go on from what is there when they begin, and remove it
+ * when they end; stop is asked after every chunk: true saves and returns ERR_INTERRUPTED. The pass's identity is in the file; `of` is
+ * what only the caller knows of it (run, step, weights). Of images only. NULL: off. path, of: the caller's, for as long. */
+struct eval_keep {
+    const char *path, *of;
+    int64_t every_ms;
+    bool (*stop)(void *ctx); /* may be NULL */
+    void *ctx;
+};
+void eval_keep(struct eval *e, const struct eval_keep *k);
 /* Images [n, h, w, c] float64, as the sampler leaves them, of the samples index[] of a seed block. */
 err_t eval_samples(struct eval *e, struct params *w, const struct eval_request *q, uint64_t seed, const uint32_t *index,
                    int n, double *out) MUST_USE;

@@ -1,5 +1,6 @@
 /* eval: adds evaluations to a trained run. */
 #include <string.h>
+#include <unistd.h>
 
 #include "runner/subject.h"
 
@@ -22,6 +23,12 @@ static err_t print_values(struct args *a, struct subject *s, const struct eval_l
     return err;
 }
 
+static void show_samples(void *ctx, int64_t done, int64_t total)
+{
+    (void)ctx;
+    fprintf(stderr, "\r%lld of %lld samples%s", (long long)done, (long long)total, done == total ? "\n" : "");
+}
+
 static err_t evaluate(struct args *a, struct subject *s)
 {
     struct eval_list all = {.n = 0}, missing = {.n = 0};
@@ -29,7 +36,9 @@ static err_t evaluate(struct args *a, struct subject *s)
     if (!err) err = eval_list_add(&missing, &s->spec, &s->spec, s->data);
     if (!err) {
         eval_list_missing(&missing, s->lab.ledger, s->row.id);
-        err = evals_run(&s->lab, &s->sampling, s->row.id, &missing, NULL);
+        struct eval_watch watch = {.ctx = NULL};
+        if (isatty(STDERR_FILENO)) watch.samples = show_samples;
+        err = evals_run(&s->lab, &s->sampling, s->row.id, &missing, &watch);
     }
     if (!err) err = controls_run(&s->lab, s->sampling.eval, s->data, &all);
     if (!err) err = print_values(a, s, &all);

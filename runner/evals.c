@@ -225,10 +225,11 @@ static bool same_samples(const struct eval_item *a, const struct eval_item *b)
            a->q.labels.class == b->q.labels.class && !memcmp(&a->q.sampler, &b->q.sampler, sizeof a->q.sampler);
 }
 
-enum { EVAL_TOGETHER = 8 };
+enum { EVAL_TOGETHER = 8, KEEP_MS = 30000 };
 
 /* One pass of sampling for items that share it; picks those from l that are not done yet, starting with the first such. */
-static err_t run_group(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l, bool *done)
+static err_t run_group(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l, bool *done,
+                       const struct eval_watch *w)
 {
     struct eval_request q[EVAL_TOGETHER];
     struct eval_value v[EVAL_TOGETHER];
@@ -241,13 +242,21 @@ static err_t run_group(struct lab *b, struct sampling *s, const char *run_id, co
         done[i] = true;
     }
     char *dir = ledger_run_dir(b->ledger, run_id), *ckpt = mem_printf("%s/ckpt", dir);
+    char *state = mem_printf("%s/eval.part", dir);
+    char *of = mem_printf("run=%s step=%lld weights=%s", run_id, (long long)l->v[first].step, l->v[first].weights);
     err_t err = sampling_load(s, ckpt, l->v[first].step, l->v[first].weights);
+    if (err)
+        err = fail_in(err, "evaluation at step %lld with weights %s", (long long)l->v[first].step, l->v[first].weights);
+    struct eval_keep keep = {.path = state, .of = of, .every_ms = KEEP_MS};
+    if (w) keep.stop = w->stop, keep.ctx = w->ctx;
+    eval_keep(s->eval, &keep);
+    if (!err) err = eval_run(s->eval, s->params, q, n, v, w ? w->samples : NULL, w ? w->ctx : NULL);
+    eval_keep(s->eval, NULL);
+    mem_free(of);
+    mem_free(state);
     mem_free(ckpt);
     mem_free(dir);
-    if (err)
-        return fail_in(err, "evaluation at step %lld with weights %s", (long long)l->v[first].step,
-                       l->v[first].weights);
-    TRY(eval_run(s->eval, s->params, q, n, v, NULL, NULL));
+    TRY(err);
     for (int k = 0; k < n; k++) {
         const struct eval_item *x = &l->v[item[k]];
         struct ledger_eval e = {.run_id = run_id,
@@ -283,7 +292,7 @@ err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const str
             err = fail(ERR_INTERRUPTED, "stopped between evaluations");
             goto done;
         }
-        err = run_group(b, s, run_id, l, done);
+        err = run_group(b, s, run_id, l, done, w);
         if (err == ERR_NOT_FOUND) {
             mem_free(missing);
             missing = mem_strdup(err_text());

@@ -60,8 +60,10 @@ struct eval_watch { /* asked and told between evaluations; any may be NULL */
     void *ctx;
     bool (*stop)(void *ctx);
     void (*told)(void *ctx, int done, int total);
+    void (*samples)(void *ctx, int64_t done, int64_t total); /* of the pass under way */
 };
-/* Computes every item of the list and writes it to the ledger at once. ERR_INTERRUPTED when asked to stop. An item whose checkpoint
+/* Computes every item of the list and writes it to the ledger at once. ERR_INTERRUPTED when asked to stop: a pass under way goes on from
+ * there next time (eval.part in the run's directory). An item whose checkpoint
  * was not kept is ERR_NOT_FOUND, after all others were done. */
 err_t evals_run(struct lab *b, struct sampling *s, const char *run_id, const struct eval_list *l,
                 const struct eval_watch *w) MUST_USE;

@@ -207,6 +207,67 @@ static void statistics(void **state)
     unlink(path);
 }
 
+static int asked;
+static bool stop_second(void *ctx)
+{
+    (void)ctx;
+    return ++asked == 2;
+}
+
+/* Stopped in the middle and begun again, also by another process: the same bytes, and no sample twice. */
+static void goes_on(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/ect-part-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    struct eval_request q[3] = {request("fd_random", 1, 700), request("recall_random", 1, 700),
+                                request("fd_pixel", 1, 700)};
+    struct eval_value whole[3], v[3];
+    struct eval_keep keep = {.path = path, .of = "run=x", .every_ms = 1 << 30, .stop = stop_second};
+    assert_ok(eval_run(e, w, q, 3, whole, NULL, NULL));
+    asked = 0;
+    eval_keep(e, &keep);
+    assert_err(ERR_INTERRUPTED, eval_run(e, w, q, 3, v, NULL, NULL));
+    assert_has(err_text(), "512 of 700");
+    assert_true(file_exists(path));
+    struct eval *other;
+    assert_ok(eval_new(&other, g, digits, k, dev));
+    keep.of = "run=y"; /* another run's pass begins at the beginning */
+    asked = 0;
+    eval_keep(other, &keep);
+    assert_err(ERR_INTERRUPTED, eval_run(other, w, q, 3, v, NULL, NULL));
+    keep.of = "run=x", asked = 0;
+    eval_keep(other, &keep);
+    assert_err(ERR_INTERRUPTED, eval_run(other, w, q, 3, v, NULL, NULL));
+    keep.stop = NULL;
+    eval_keep(other, &keep);
+    seen = 512, calls = 0;
+    assert_ok(eval_run(other, w, q, 3, v, progress, &seen));
+    assert_int_equal(calls, 1);
+    assert_false(file_exists(path));
+    for (int i = 0; i < 3; i++) assert_true(v[i].value == whole[i].value && v[i].nfe == 1);
+    /* a damaged file is not believed */
+    keep.stop = stop_second, asked = 0;
+    eval_keep(other, &keep);
+    assert_err(ERR_INTERRUPTED, eval_run(other, w, q, 3, v, NULL, NULL));
+    char *data;
+    size_t n;
+    assert_ok(file_read(path, 0, &data, &n));
+    assert_ok(file_write_atomic(path, data, n / 2));
+    keep.stop = NULL;
+    eval_keep(other, &keep);
+    log_set(LOG_ERROR, NULL, NULL);
+    assert_ok(eval_run(other, w, q, 3, v, NULL, NULL));
+    log_set(LOG_INFO, NULL, NULL);
+    for (int i = 0; i < 3; i++) assert_true(v[i].value == whole[i].value);
+    mem_free(data);
+    eval_keep(e, NULL);
+    eval_free(other);
+}
+
 static void samples_stand_alone(void **state)
 {
     (void)state;
@@ -352,10 +413,15 @@ static void refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values),     cmocka_unit_test(measures),
-                                       cmocka_unit_test(statistics), cmocka_unit_test(samples_stand_alone),
-                                       cmocka_unit_test(labels),     cmocka_unit_test(identity),
-                                       cmocka_unit_test(controls),   cmocka_unit_test(nearest),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values),
+                                       cmocka_unit_test(measures),
+                                       cmocka_unit_test(statistics),
+                                       cmocka_unit_test(goes_on),
+                                       cmocka_unit_test(samples_stand_alone),
+                                       cmocka_unit_test(labels),
+                                       cmocka_unit_test(identity),
+                                       cmocka_unit_test(controls),
+                                       cmocka_unit_test(nearest),
                                        cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
