@@ -58,8 +58,9 @@ recipes["digits-ect-pretrain"] = like("digits-ect", {
 -- Table 5 of the paper walks from ECT to iCT: dropout as for iCT; then this recipe, iCT's grid and curriculum instead of the mapping;
 -- then init = "none". What is left to digits-ict is c and the longer run.
 recipes["digits-ect-discrete"] = like("digits-ect", ict_grid)
-recipes["digits-ict"] = like("digits-ect", with(ict_grid, { target = "ict", c = c_of(64), iters = 3000 }))
-recipes["digits-ct"] = like("digits-ect", with(ct_grid(150, 0.9), { target = "ct", metric = "l2-mean", iters = 3000 }))
+recipes["digits-ict"] = like("digits-ect", with(ict_grid, { target = "ict", c = c_of(64), lr = 1e-3, iters = 3000 }))
+-- 40 levels at most: a run this short is too short for 150.
+recipes["digits-ct"] = like("digits-ect", with(ct_grid(40, 0.9), { target = "ct", metric = "l2-mean", lr = 1e-3, iters = 3000 }))
 -- 18 levels, no EMA teacher: as CD on CIFAR-10.
 recipes["digits-cd"] = like("digits-ect", {
     target = "cd", pair = pair.uniform {}, curriculum = 18, weight = weight.uniform {}, sigma_min = 0.002, metric = "l2-mean",
