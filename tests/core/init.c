@@ -210,7 +210,7 @@ static void several_sets(void **state)
     assert_ok(st_writer_save(w, path));
     st_writer_free(w);
     assert_err(ERR_USAGE, init_load(path, "auto", n.params, n.graph, &r));
-    assert_has(err_text(), "choose with init.weights one of emas/0, emas/1");
+    assert_string_equal(strstr(err_text(), "choose"), "choose with init.weights one of emas/0, emas/1");
     init_report_done(&r);
     assert_ok(init_load(path, "emas/1", n.params, n.graph, &r));
     assert_near(first_value(&n), 11, 0);
