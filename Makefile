@@ -13,7 +13,7 @@ SANFLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=unde
 endif
 
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
-LIBS_PC := lua5.4 sqlite3 libcurl libpng jansson zlib libzip openblas lapacke
+LIBS_PC := lua5.4 sqlite3 libcurl libpng libjpeg jansson zlib libzip openblas lapacke
 CPPFLAGS += -I. -I$(BUILD)/gen -D_GNU_SOURCE -DECT_ONEDNN=$(ONEDNN) -DECT_PREFIX='"$(PREFIX)"' $(call pkg,--cflags,$(LIBS_PC))
 # No fused multiply-add outside contractions: exact kernels give the same bits everywhere. The two -fno change no value: they give up
 # errno and exception flags, so that loops with sqrt or a comparison can be vectorised.

@@ -7,7 +7,9 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "core/io/dataset_store.h"
 #include "core/io/points.h"
+#include "core/io/safetensors.h"
 
 enum { POINTS_N = 10000, POINTS_SEED = 1 };
 enum { DIGITS_N = 1797, CLASSES_MAX = 10000, CSV_MAX = 1 << 30 };
@@ -75,7 +77,7 @@ static void hash_u32(struct sha256 *s, uint32_t v)
     sha256_add(s, b, 4);
 }
 
-static void dataset_finish(struct dataset *d)
+void dataset_measure(struct dataset *d)
 {
     size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c, count = (size_t)d->n * per;
     double sum = 0, squares = 0;
@@ -133,7 +135,7 @@ err_t dataset_read_csv(struct dataset **out, const char *name, const char *path,
         s = next;
     }
     if (!d->n) TRYD(fail(ERR_FORMAT, "%s: no rows", path));
-    dataset_finish(d);
+    dataset_measure(d);
 done:
     mem_free(v);
     text_done(&t);
@@ -154,7 +156,7 @@ static struct dataset *dataset_of_points(const struct points_source *s)
     points_draw(s, POINTS_SEED, POINTS_N, x);
     for (size_t i = 0; i < count; i++) d->values[i] = (float)x[i];
     mem_free(x);
-    dataset_finish(d);
+    dataset_measure(d);
     return d;
 }
 
@@ -175,8 +177,7 @@ err_t dataset_open(struct dataset **d, const char *name)
         *d = dataset_of_points(points_find(name));
         return ERR_OK;
     }
-    if (strcmp(name, "digits") != 0)
-        return fail(ERR_NO_DATA, "no data set named '%s' (there are: digits, swissroll, gauss8, gaussian)", name);
+    if (strcmp(name, "digits") != 0) return dataset_open_stored(d, name);
     err_t err = share_find("data/digits.csv.gz", &path);
     if (err) return fail_in(err, "data set digits");
     err = dataset_read_csv(d, name, path, 8, 8, 16);
@@ -191,11 +192,20 @@ err_t dataset_open(struct dataset **d, const char *name)
     return err;
 }
 
+bool dataset_built_in(const char *name)
+{
+    return !strcmp(name, "digits") || points_find(name);
+}
+
 void dataset_free(struct dataset *d)
 {
     if (!d) return;
-    mem_free(d->pixels);
-    mem_free(d->values);
-    mem_free(d->labels);
+    if (!d->file) {
+        mem_free(d->pixels);
+        mem_free(d->values);
+        mem_free(d->labels);
+    }
+    mem_free(d->class_names);
+    st_close(d->file);
     mem_free(d);
 }

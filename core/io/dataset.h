@@ -15,9 +15,11 @@ struct dataset {
     int32_t *labels; /* [n] or NULL */
     double std;      /* of all values (pixels: x / 127.5 - 1) about their mean: the sigma_data of EDM */
     const char *attribution;
+    const char **class_names; /* [nclasses] or NULL */
+    struct st_file *file;     /* where pixels, labels and texts lie in a mapped file (dataset_store.h), else NULL */
 };
 /* By name: "digits" (UCI optical digits, 8x8x1, shipped); points in the plane drawn from a formula (core/io/points.h): "swissroll" and
- * others. ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
+ * others; what was imported (dataset_store.h). ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
 err_t dataset_open(struct dataset **d, const char *name) MUST_USE;
 /* From a CSV (optionally gzipped) of h*w pixel columns 0..max and a label. */
 err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, int h, int w, int max) MUST_USE;
@@ -25,5 +27,8 @@ err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, i
  * them the data set's own. ERR_USAGE for a data set that is no such draw. */
 err_t dataset_fresh(const struct dataset *d, uint64_t seed, int n, double *out) MUST_USE;
 void dataset_free(struct dataset *d);
+bool dataset_built_in(const char *name); /* digits, or points from a formula */
+/* Fills std and sha from shape, pixels or values, and labels. */
+void dataset_measure(struct dataset *d);
 
 #endif
