@@ -175,20 +175,37 @@ static err_t check_vit(const struct weights *w, const struct dinov2_config *c)
     return ERR_OK;
 }
 
-static err_t network_new(struct published *p, struct weights *w)
+static err_t params_fill(struct published *p, struct weights *w)
 {
     struct tensor_source s = {get, w};
-    struct program_opts o = {.batch = p->at_once, .only = "features"};
     p->graph = graph_new();
     if (p->row->dinov2) {
         TRY(check_vit(w, &p->row->vit));
         dinov2_build(p->graph, &p->row->vit);
     } else inception_build(p->graph, p->h, p->w, p->row->variant);
     TRY(params_new(&p->params, p->graph, p->k, p->dev));
-    if (p->row->dinov2) TRY(dinov2_load(p->graph, p->params, &p->row->vit, &s));
-    else TRY(inception_load(p->graph, p->params, &s));
+    if (p->row->dinov2) return dinov2_load(p->graph, p->params, &p->row->vit, &s);
+    return inception_load(p->graph, p->params, &s);
+}
+
+static err_t network_new(struct published *p, struct weights *w)
+{
+    struct program_opts o = {.batch = p->at_once, .only = "features"};
+    TRY(params_fill(p, w));
     TRY(program_new(&p->prog, p->graph, p->k, p->dev, &o));
     return program_bind(p->prog, p->params);
+}
+
+err_t published_check(const char *name, const char *path, const struct kernels *k, struct kdev *dev)
+{
+    struct published *p = mem_alloc(sizeof *p);
+    struct weights *file = NULL;
+    *p = (struct published){.row = row_find(name), .h = 32, .w = 32, .c = 3, .k = k, .dev = dev};
+    err_t err = weights_open(&file, path);
+    if (!err) err = params_fill(p, file);
+    weights_close(file);
+    published_free(p);
+    return err;
 }
 
 err_t published_new(struct published **out, const char *name, int h, int w, int c, int batch, const struct kernels *k,

@@ -12,6 +12,8 @@ err_t published_identity(const char *name, int h, int w, int c, char sha[SHA256_
 err_t published_new(struct published **p, const char *name, int h, int w, int c, int batch, const struct kernels *k,
                     struct kdev *dev) MUST_USE;
 void published_free(struct published *p); /* NULL is fine */
+/* Is the file at path this network? ERR_FORMAT names what is missing or has another shape. */
+err_t published_check(const char *name, const char *path, const struct kernels *k, struct kdev *dev) MUST_USE;
 int published_dim(const struct published *p);
 void published_run(struct published *p, const uint8_t *px, int n, float *out);
 
