@@ -196,10 +196,10 @@ err_t archive_create(struct archive_writer **out, const char *path)
 
 err_t archive_add(struct archive_writer *w, const char *name, const void *data, size_t n, bool stored)
 {
-    void *copy = malloc(n ? n : 1); /* libzip frees it with free */
-    if (!copy) return fail(ERR_FAILED, "%s: no memory for %zu bytes", w->path, n);
+    void *copy = n ? malloc(n) : NULL; /* libzip frees it with free, but not one of no bytes */
+    if (n && !copy) return fail(ERR_FAILED, "%s: no memory for %zu bytes", w->path, n);
     if (n) memcpy(copy, data, n);
-    zip_source_t *src = zip_source_buffer(w->zip, copy, n, 1);
+    zip_source_t *src = zip_source_buffer(w->zip, copy, n, n > 0);
     if (!src) {
         free(copy);
         return fail(ERR_FAILED, "%s: %s: %s", w->path, name, zip_strerror(w->zip));

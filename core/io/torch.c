@@ -107,6 +107,10 @@ static err_t torch_persid(void *ctx, struct pv *id, struct pv **out)
 {
     struct torch *t = ctx;
     if (!t->storages) return fail(ERR_FORMAT, "a storage outside of a PyTorch file");
+    if (id->kind == PV_TUPLE && id->count == 4 && pv_is_str(id->at[0], "module") && id->at[1]->kind == PV_NAME) {
+        *out = id->at[1]; /* the class of a module, with its source text, which means nothing here */
+        return ERR_OK;
+    }
     if (id->kind != PV_TUPLE || id->count < 5 || id->count > 6 || !pv_is_str(id->at[0], "storage"))
         return fail(ERR_FORMAT, "a persistent id that is no storage");
     struct pv **a = id->at;
@@ -371,6 +375,13 @@ static bool is_script(const struct pv *v)
     return v->kind == PV_RECORD && v->what && v->what->kind == PV_NAME && !strncmp(v->what->module, "__torch__", 9);
 }
 
+/* pv_get, counted: a table of a million keys can be shared by a million objects. */
+static struct pv *look(struct torch *t, const struct pv *dict, const char *key)
+{
+    if (dict && dict->kind == PV_DICT) t->visits += dict->count / 8;
+    return pv_get(dict, key);
+}
+
 static bool set_has(const struct pv *set, const struct pv *key)
 {
     for (size_t i = 0; set && set->kind == PV_SET && i < set->count; i++)
@@ -396,6 +407,7 @@ static err_t walk_tensors(struct torch *t, const struct pv *dict, const struct p
     size_t len = t->name.len;
     for (size_t i = 0; dict && dict->kind == PV_DICT && i < dict->count; i++) {
         const struct pv *key = dict->at[2 * i], *x = dict->at[2 * i + 1];
+        if (except && except->kind == PV_SET) t->visits += except->count / 8;
         TRY(visit(t, 0));
         if (key->kind != PV_STR || x->kind != PV_TENSOR || set_has(except, key)) continue;
         TRY(name_push(t, sep, key->s, key->n));
@@ -412,13 +424,13 @@ static err_t walk_module(struct torch *t, struct pv *v, const char *sep, int dep
     struct pv *state = state_of(v);
     TRY(visit(t, depth));
     if (!state || v->open) return ERR_OK;
-    const struct pv *children = is_script(v) ? state : pv_get(state, "_modules");
+    const struct pv *children = is_script(v) ? state : look(t, state, "_modules");
     size_t len = t->name.len;
     v->open = true;
     if (is_script(v)) TRY(walk_tensors(t, state, NULL, sep));
     else {
-        TRY(walk_tensors(t, pv_get(state, "_parameters"), NULL, sep));
-        TRY(walk_tensors(t, pv_get(state, "_buffers"), pv_get(state, "_non_persistent_buffers_set"), sep));
+        TRY(walk_tensors(t, look(t, state, "_parameters"), NULL, sep));
+        TRY(walk_tensors(t, look(t, state, "_buffers"), look(t, state, "_non_persistent_buffers_set"), sep));
     }
     for (size_t i = 0; children && children->kind == PV_DICT && i < children->count; i++) {
         const struct pv *key = children->at[2 * i];
@@ -464,7 +476,7 @@ static err_t walk_record(struct torch *t, struct pv *v, int depth)
 {
     struct pv *state = state_of(v);
     size_t len = t->name.len;
-    if (is_script(v) || (state && pv_get(state, "_parameters") && pv_get(state, "_modules"))) {
+    if (is_script(v) || (state && look(t, state, "_parameters") && look(t, state, "_modules"))) {
         if (len) text_add(&t->name, "/");
         TRY(walk_module(t, v, ".", depth));
         name_cut(t, len);

@@ -94,6 +94,44 @@ static void published_snapshot(void **state)
     net_close(&n);
 }
 
+/* EDM2's snapshots are float16, the Fourier features included. */
+static void edm2_snapshot(void **state)
+{
+    (void)state;
+    const struct net_config c = {.family = "edm2",
+                                 .resolution = 8,
+                                 .in_channels = 3,
+                                 .label_dim = 6,
+                                 .width = 8,
+                                 .mult = {1, 1},
+                                 .nmult = 2,
+                                 .blocks = 1,
+                                 .attn = {4},
+                                 .nattn = 1,
+                                 .head = 8,
+                                 .logvar = true,
+                                 .logvar_channels = 16,
+                                 .clip = 256,
+                                 .sigma_data = 0.5};
+    struct net n;
+    struct init_report r;
+    float got[8], want[8];
+    struct st_file *ref;
+    net_open(&n, &c);
+    assert_ok(init_load("tests/golden/checkpoints/edm2-network-snapshot-fp16.pkl", "auto", n.params, n.graph, &r));
+    assert_string_equal(r.prefix, "ema/");
+    assert_int_equal(r.loaded, 62);
+    assert_int_equal(r.missing, 0);
+    assert_int_equal(r.dropped, 0);
+    init_report_done(&r);
+    assert_ok(st_open(&ref, "tests/golden/checkpoints/edm2-network-snapshot-fp16.ref.safetensors"));
+    params_get(n.params, param_index(n.graph, "unet.emb_fourier.freqs"), got);
+    assert_ok(st_read_f32(st_find(ref, "unet.emb_fourier.freqs"), want, 8));
+    assert_memory_equal(got, want, sizeof want);
+    st_close(ref);
+    net_close(&n);
+}
+
 /* A network with augmentation labels has one tensor more than the file, which keeps its drawn value. */
 static void missing_keeps_value(void **state)
 {
@@ -249,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(published_snapshot), cmocka_unit_test(missing_keeps_value),
                                        cmocka_unit_test(other_shape),        cmocka_unit_test(prefixes),
-                                       cmocka_unit_test(several_sets),       cmocka_unit_test(nothing_fits)};
+                                       cmocka_unit_test(several_sets),       cmocka_unit_test(nothing_fits),
+                                       cmocka_unit_test(edm2_snapshot)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,8 @@ torch.save(net.state_dict(), at("state.pth"))
 same("a state_dict", at("state.pth"), state)
 torch.save(net, at("module.pth"))
 same("a whole module", at("module.pth"), state)
+torch.save(net, at("oldmodule.pth"), _use_new_zipfile_serialization=False)
+same("a whole module, before 1.6", at("oldmodule.pth"), state, "torch legacy")
 torch.save({"net": net, "optimizer_state": opt.state_dict()}, at("training.pt"))
 want = {"net/" + k: v for k, v in state.items()}
 for i, s in opt.state_dict()["state"].items():

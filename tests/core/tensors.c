@@ -6,6 +6,7 @@
 #include "core/io/archive.h"
 #include "core/io/image.h"
 #include "core/io/tensors.h"
+#include "tests/fuzz/zip.h"
 
 static char dir[256];
 
@@ -241,12 +242,11 @@ static void tensor_pickle(struct text *t, const char *offset, const char *size, 
 
 static err_t open_torch(const struct text *pkl, const char *storage, size_t n, struct tensors **f)
 {
-    struct archive_writer *w;
-    assert_ok(archive_create(&w, in_dir("t.pth")));
-    assert_ok(archive_add(w, "t/data.pkl", pkl->s, pkl->len, true));
-    if (storage) assert_ok(archive_add(w, "t/data/0", storage, n, true));
-    assert_ok(archive_finish(w));
-    return tensors_open(f, in_dir("t.pth"));
+    static struct text zip; /* outlives f */
+    struct zip_member m[] = {{"t/data.pkl", pkl->s, pkl->len}, {"t/data/0", storage, n}};
+    text_done(&zip);
+    zip_make(&zip, m, storage ? 2 : 1);
+    return tensors_open_bytes(f, zip.s, zip.len, "t.pth");
 }
 
 static void views(void **state)
@@ -319,6 +319,16 @@ static void cycles_and_mazes(void **state)
     }
     text_add(&t, ".");
     assert_err(ERR_FORMAT, tensors_open_bytes(&f, t.s, t.len, "maze"));
+    assert_has(err_text(), "has no end");
+    text_done(&t);
+    /* 4,000 objects that share one table of 4,000 attributes */
+    text_add(&t, "](cm\nC\nq");
+    text_addn(&t, "\1}q\2(", 5);
+    for (int i = 0; i < 4000; i++) text_addf(&t, "I%d\nN", i);
+    text_addn(&t, "u0h\1)\x81h\2b", 9);
+    for (int i = 0; i < 4000; i++) text_addn(&t, "h\1)\x81h\2b", 7);
+    text_add(&t, "e.");
+    assert_err(ERR_FORMAT, tensors_open_bytes(&f, t.s, t.len, "shared"));
     assert_has(err_text(), "has no end");
     text_done(&t);
     for (int i = 0; i < 300; i++) text_add(&t, "]");
