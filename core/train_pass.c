@@ -445,7 +445,7 @@ err_t pass_distance(struct pass *p)
     distance_run(p->distance, program_output(p->student, "D"), p->d_r, n, s, p->loss, p->factor);
     p->flops += distance_flops(p->distance) * n;
     for (int i = 0; i < n; i++) {
-        p->norm[i] = isfinite(s[i]) ? sqrt(s[i]) : 0; /* a loss that is not finite is not adapt's affair */
+        p->norm[i] = isfinite(s[i]) ? sqrt(s[i]) : 1; /* a loss that is not finite is not adapt's affair */
         p->adapted[i] = 1;
     }
     if (p->c.adapt) TRY(p->c.adapt(p->c.adapt_ctx, n, p->rows->t, p->rows->r, p->norm, p->adapted));

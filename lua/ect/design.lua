@@ -8,6 +8,8 @@
 --
 -- s: step k (optimiser steps done), nimg (images seen before this step), batch B, iters K, progress = k / K, stage, N, sigma_data.
 -- Each function has a name, parameters with defaults (required: none given here), and a version that is raised when its values change.
+-- What touches pixels is C: preconditioning in core/ops/precond.c, d in core/distance.c, objectives in core/targets/, samplers in
+-- core/sampler_methods.c. Numbers (1), (2), ... are this page's; [..] says where an equation stands in its paper.
 -- Sources: [ECT] Geng et al. 2025, [CM] Song et al. 2023, [iCT] Song and Dhariwal 2024, [EDM] Karras et al. 2022, [EDM2] Karras et al. 2024.
 local def = require "ect.def"
 local noise, levels, pair, curriculum = def "noise", def "levels", def "pair", def "curriculum"
