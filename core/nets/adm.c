@@ -68,6 +68,7 @@ err_t adm_build(struct graph *g, const struct net_config *c)
     u.head = c->head ? c->head : 64;
     u.ntaps = 2; /* the published module has no other filter */
     u.taps[0] = u.taps[1] = 1;
+    if (c->width % 2) return fail(ERR_USAGE, "net.width: %d is odd, an embedding has pairs", c->width);
     TRY(unet_check(&u, c, c->nmult > 0 ? c->width * c->mult[0] : 0));
     struct unet_inputs in = unet_begin(&u, c);
     embedding(&u, c, &in);

@@ -107,6 +107,9 @@ static err_t check(const struct unet *u, const struct net_config *c)
 {
     TRY(unet_check(u, c, c->width));
     if (c->noise_mult < 1) return fail(ERR_USAGE, "net.noise_mult: %d (at least 1)", c->noise_mult);
+    if (c->width % 2 && c->noise_mult % 2)
+        return fail(ERR_USAGE, "net.width, net.noise_mult: %d times %d is odd, an embedding has pairs", c->width,
+                    c->noise_mult);
     if (c->decoder == CODER_RESIDUAL)
         return fail(ERR_USAGE, "net.decoder: standard or skip; only encoders are residual");
     if (c->encoder == CODER_RESIDUAL && u->ntaps > 4)

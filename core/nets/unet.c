@@ -78,7 +78,7 @@ err_t unet_check(const struct unet *u, const struct net_config *c, int first)
         return fail(ERR_USAGE, "net.mult: images of %d pixels cannot be halved %d times", c->resolution, c->nmult - 1);
     if (c->blocks < 1 || c->nmult * (c->blocks + 1) > UNET_SKIPS) return fail(ERR_USAGE, "net.blocks: %d", c->blocks);
     if (c->in_channels < 1 || c->sigma_data <= 0) return fail(ERR_USAGE, "network: channels and sigma_data above 0");
-    if (c->width < 4 || c->width % 2) return fail(ERR_USAGE, "net.width: %d (even, at least 4)", c->width);
+    if (c->width < 4) return fail(ERR_USAGE, "net.width: %d (at least 4)", c->width);
     if (c->emb_mult < 1) return fail(ERR_USAGE, "net.emb_mult: %d (at least 1)", c->emb_mult);
     for (int i = 0; i < c->nmult; i++)
         if (c->mult[i] < 1 || c->mult[i] > NORM_CHANNELS) return fail(ERR_USAGE, "net.mult: %d", c->mult[i]);

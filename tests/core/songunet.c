@@ -137,7 +137,12 @@ static void bad_configurations(void **s)
     REFUSED("net.mult", c.nmult = 0);
     REFUSED("net.mult", c.nmult = NET_LEVELS + 1);
     REFUSED("net.width", c.width = 2);
-    REFUSED("net.width", c.width = 11);
+    REFUSED("5 times 1 is odd", c.width = 5);
+    c = variant(NCSNPP); /* an odd width is none of the embedding's */
+    c.width = 5;
+    struct graph *odd = graph_new();
+    assert_ok(net_build(odd, &c));
+    graph_free(odd);
     REFUSED("groups", c.width = 18);
     REFUSED("net.mult", c.mult[1] = 0);
     REFUSED("net.blocks", c.blocks = 0);
@@ -152,6 +157,7 @@ static void bad_configurations(void **s)
     REFUSED("at most 4 taps", c.encoder = CODER_RESIDUAL; c.nfilter = 6; c.filter[0] = 1);
 #define ADM_REFUSED(part, ...) REFUSED(part, c = variant(ADM); __VA_ARGS__)
     ADM_REFUSED("halved", c.resolution = 9);
+    ADM_REFUSED("5 is odd", c.width = 5);
     ADM_REFUSED("groups", c.width = 18);
     ADM_REFUSED("net.mult", c.nmult = 0);
     ADM_REFUSED("44 channels do not divide into 5 heads", c.width = 44; c.head = 8);

@@ -4,11 +4,14 @@
  * read from its metadata, never from its name. --perturb disturbs one value of every comparison by three bounds and expects each to fail.
  *
  * Bounds other than 20 f32_vs_f64 max|out64|, and why:
- *   F, c_noise, D_t, D_r, moments    stored in float32 only: 20 times the floor of the nearest tensor that has both, or of a float
+ *   F, c_noise, moments              stored in float32 only: 20 times the floor of the nearest tensor that has both, or of a float
+ *   D_t, D_r                         the same: 20 times 4e-7, what networks of these families show
  *   loss of a network                a sum: the bound of D times the root of the summed squared weights (errors of random sign)
- *   a loss that float32 makes 0      20 roundings of c times the weight: sqrt(S + c^2) - c has lost S
+ *   a loss of D_t - D_r              at least 20 roundings of D_t or c, times the weight: at high stages the difference is lost in them
+ *   a gain's gradient                a sum that may cancel: at least 20 roundings of the largest gradient of a gain
  *   no published gradient            of a layer whose input was not given: ours must be 0
- *   t, r, noise levels               20 float roundings of each value: stricter than the rule, which would let small levels be wrong
+ *   t, r, noise levels               20 float roundings of each value: stricter than the rule, which would let small levels be wrong;
+ *                                    r of the float run 20 roundings of its t, of which it is a difference
  *   ct_cd_loss                       float32 only: see golden_ct.c
  *   decays, learning rates           double on both sides: 1e-12 of each value
  *   samples without a float64 twin   the largest noise floor among the file's cases that have one

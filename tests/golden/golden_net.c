@@ -1,6 +1,7 @@
 /* Networks: the published module's outputs, its loss and every gradient, with parameters in the official order. */
 #include "tests/golden/golden.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -24,6 +25,13 @@ static int int_list(const json_t *list, int *out)
     return n;
 }
 
+/* Nothing of one part of a sum: for the program 0 is the published default. */
+static double balance(const json_t *config, const char *key, double absent)
+{
+    double v = json_num(config, key, absent);
+    return v > 0 ? v : DBL_MIN;
+}
+
 /* Defaults are those of the published modules. */
 static void edm2_config(const json_t *config, struct net_config *c)
 {
@@ -37,10 +45,10 @@ static void edm2_config(const json_t *config, struct net_config *c)
     c->head = (int)json_num(config, "channels_per_head", 64);
     c->logvar_channels = (int)json_num(config, "logvar_channels", 128);
     c->clip = json_is_null(json_object_get(config, "clip_act")) ? 0 : json_num(config, "clip_act", 256);
-    c->label_balance = json_num(config, "label_balance", 0.5);
-    c->concat_balance = json_num(config, "concat_balance", 0.5);
-    c->res_balance = json_num(config, "res_balance", 0.3);
-    c->attn_balance = json_num(config, "attn_balance", 0.3);
+    c->label_balance = balance(config, "label_balance", 0.5);
+    c->concat_balance = balance(config, "concat_balance", 0.5);
+    c->res_balance = balance(config, "res_balance", 0.3);
+    c->attn_balance = balance(config, "attn_balance", 0.3);
     c->nfilter = int_list(json_object_get(config, "resample_filter"), c->filter);
 }
 
@@ -250,16 +258,24 @@ double *gnet_download(const struct gnet *net, const float *dev, size_t n)
     return nchw;
 }
 
+/* n rows of x, which has `have` values: one row stands for all of them, as in the published modules. Takes x. */
+static double *rows_of(struct part *p, const char *what, double *x, size_t have, size_t n, size_t width)
+{
+    if (!x || have == n * width) return x;
+    double *all = mem_array(n * width, sizeof(double));
+    if (have != width) part_fail(p, "%zu values of %s for %zu images", have, what, n);
+    for (size_t i = 0; i < n * width && have == width; i++) all[i] = x[i % width];
+    mem_free(x);
+    return all;
+}
+
 double *gnet_labels(struct part *p, const struct gnet *net, size_t n)
 {
-    size_t have = 0, want = n * (size_t)net->c.label_dim;
-    if (!want) return NULL;
+    size_t have = 0, width = (size_t)net->c.label_dim;
+    if (!n || !width) return NULL;
     double *labels = take(p->f, &have, "in/class_labels");
     if (!labels) labels = take(p->f, &have, "in/labels");
-    if (labels && have == want) return labels;
-    if (labels) part_fail(p, "%zu label values for %zu images", have, n);
-    mem_free(labels);
-    return mem_array(want, sizeof(double));
+    return labels ? rows_of(p, "class labels", labels, have, n, width) : mem_array(n * width, sizeof(double));
 }
 
 /* ---- gradients ---------------------------------------------------------------------------------------------------------------------------- */
@@ -324,11 +340,24 @@ static bool all_zero(const double *x, size_t n)
     return true;
 }
 
+/* The largest gradient of a tensor without dimensions: what a gain's own, a sum over all values of a layer, is rounded like. */
+static double largest_gain(struct part *p, const struct gnet *net, const char *prefix)
+{
+    double most = 0;
+    for (int i = 0; i < graph_nparams(net->graph); i++) {
+        const struct param_info *info = graph_param_info(net->graph, i);
+        double *want = info->buffer || info->ndim ? NULL : take(p->f, NULL, "%sgrad/%s", prefix, info->name);
+        if (want) most = fmax(most, max_abs(want, 1));
+        mem_free(want);
+    }
+    return most;
+}
+
 void gnet_compare_grads(struct part *p, const struct gnet *net, const float *grad, const char *prefix,
                         double f32_vs_f64, const json_t *nonfinite)
 {
     int skipped = 0;
-    double noise = noise_floor(f32_vs_f64);
+    double noise = noise_floor(f32_vs_f64), gains = noise_floor(0) * largest_gain(p, net, prefix);
     for (int i = 0; i < graph_nparams(net->graph); i++) {
         const struct param_info *info = graph_param_info(net->graph, i);
         size_t n = info->count;
@@ -346,7 +375,8 @@ void gnet_compare_grads(struct part *p, const struct gnet *net, const float *gra
             p->values += (long)n;
         } else if (want || f32) {
             const double *ref = want ? want : f32;
-            part_close(p, "gradient", info->name, got, ref, n, bound_factor * noise * max_abs(ref, n));
+            double unit = fmax(noise * max_abs(ref, n), info->ndim ? 0 : gains);
+            part_close(p, "gradient", info->name, got, ref, n, bound_factor * unit);
         } else if ((*prefix || !has_tensor(p->f, "gradstat/%s", info->name)) && !all_zero(got, n)) {
             /* a layer of an input that was not given has no published gradient at all; ours is then zero */
             part_fail(p, "no %sgrad/%s", prefix, info->name);
@@ -428,9 +458,12 @@ static struct program *forward(struct part *p, const struct gnet *net, const str
 /* out64/NAME by the rule, and out/NAME, the float32 run, in the same part. */
 static void compare_output(struct part *p, const double *got, const char *name, size_t n, double f32_vs_f64)
 {
-    double noise = noise_floor(f32_vs_f64), *want = take(p->f, NULL, "out64/%s", name);
-    double *f32 = need(p, NULL, "out/%s", name);
-    if (want) {
+    size_t n64 = n, n32 = n;
+    double noise = noise_floor(f32_vs_f64), *want = take(p->f, &n64, "out64/%s", name);
+    double *f32 = need(p, &n32, "out/%s", name);
+    if (n64 != n || n32 != n) {
+        part_fail(p, "%s has %zu values instead of %zu", name, n64 != n ? n64 : n32, n);
+    } else if (want) {
         double most = max_abs(want, n);
         part_close(p, "output", name, got, want, n, bound_factor * noise * most);
         if (f32) part_close(p, "output", name, got, f32, n, (bound_factor + 1) * noise * most);
@@ -466,7 +499,9 @@ static void check_c_noise(struct gfile *f, const struct gnet *net, const struct 
     struct part p;
     struct golden *g = net->g;
     part_begin(&p, f, "c_noise");
-    double *want = need(&p, NULL, "out/c_noise");
+    size_t have = 0;
+    double *want = need(&p, &have, "out/c_noise");
+    want = rows_of(&p, "c_noise", want, have, in->n, 1);
     float *sigma = device_new(g, in->sigma, in->n), *out[4];
     for (int i = 0; i < 4; i++) out[i] = device_new(g, NULL, in->n);
     g->k->precond_coeffs(g->dev, sigma, (int)in->n, (float)net->c.sigma_data, 0, out[0], out[1], out[2], out[3]);
@@ -582,16 +617,26 @@ void check_network(struct gfile *f)
     json_t *noise = meta_json(f, "f32_vs_f64");
     part_begin(&p, f, "network");
     bool ok = gnet_open(&net, &p, 0.5);
-    in.x = need(&p, NULL, "in/x");
-    in.sigma = need(&p, &in.n, "in/sigma");
-    in.w = need(&p, NULL, "in/w");
-    if (ok) in.labels = gnet_labels(&p, &net, in.n);
-    in.augment = take(f, NULL, "in/augment_labels");
-    if (ok && net.c.logvar) in.w_logvar = need(&p, NULL, "in/w_logvar");
+    size_t nx = 0, nw = 0, nsigma = 0, naugment = 0, nlogvar = 0;
+    in.x = need(&p, &nx, "in/x");
+    in.w = need(&p, &nw, "in/w");
+    in.sigma = need(&p, &nsigma, "in/sigma");
+    in.augment = take(f, &naugment, "in/augment_labels");
+    if (ok && net.c.logvar) in.w_logvar = need(&p, &nlogvar, "in/w_logvar");
+    if (ok) {
+        in.n = nx / net.per;
+        if (!in.n || nw != nx || in.n * net.per != nx) part_fail(&p, "in/x and in/w do not fit the configuration");
+        in.sigma = rows_of(&p, "sigma", in.sigma, nsigma, in.n, 1);
+        in.augment = rows_of(&p, "augmentation labels", in.augment, naugment, in.n, (size_t)net.c.augment_dim);
+        in.w_logvar = rows_of(&p, "w_logvar", in.w_logvar, nlogvar, in.n, 1);
+        in.labels = gnet_labels(&p, &net, in.n);
+    }
     if (ok && !p.failed) {
         check_parameters(f, &net);
         check_written(f, &net);
-        check_forward(f, &net, &in, "D_eval", true, json_num(noise, "D_eval", 0));
+        const char *precond = st_meta(f->st, "precond"); /* EDM's has one form for training and evaluation */
+        check_forward(f, &net, &in, "D_eval", !precond || strcmp(precond, "EDMPrecond") != 0,
+                      json_num(noise, "D_eval", 0));
         if (graph_has_forced_norm(net.graph)) check_forced_norm(f, &net);
         check_forward(f, &net, &in, "D", false, json_num(noise, "D", 0));
         check_forward(f, &net, &in, "F", false, json_num(noise, "D", 0));
