@@ -161,7 +161,7 @@ static err_t name_choose(struct import_result *r, const struct source *s, const 
         snprintf(full, sizeof full, "%s%s", base, r->jpeg && !said ? "-jpeg" : "");
         if (o->size) snprintf(full + strlen(full), sizeof full - strlen(full), "-%d", o->size);
         if (dataset_name_check(full)) return fail(ERR_USAGE, "%s gives no name for a data set: --name NAME", path);
-        snprintf(r->name, sizeof r->name, "%s", full);
+        snprintf(r->name, sizeof r->name, "%.63s", full);
     }
     if (dataset_built_in(r->name)) return fail(ERR_USAGE, "%s is built in: --name another", r->name);
     return ERR_OK;
