@@ -184,6 +184,8 @@ done:
 static err_t stats_check(const struct stats *s, const struct eval_request *q, const struct metric *m, int dim)
 {
     if (!q->stats[0]) return ERR_OK;
+    if (m->measure == MEASURE_CLASSES)
+        return fail(ERR_USAGE, "eval.stats is for Frechet distances, and %s is none", m->name);
     if (metric_needs_rows(m))
         return fail(ERR_USAGE, "eval.stats holds moments, and %s needs the features themselves", m->name);
     if (s->d == dim) return ERR_OK;

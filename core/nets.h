@@ -10,7 +10,7 @@ enum net_precond {
     PRECOND_FLOW /* D = F(x, t): the network is a velocity at time t in [0, 1], passed in as "sigma" */
 };
 struct net_config {              /* names in comments: the published modules' */
-    char family[32];             /* "songunet" (DDPM++, NCSN++), "adm" (DhariwalUNet), "edm2", "mlp" */
+    char family[32];             /* "songunet" (DDPM++, NCSN++), "adm" (DhariwalUNet), "edm2", "mlp", "convnet" */
     int resolution, in_channels; /* square images; output channels equal input channels */
     int label_dim;               /* 0: unconditional */
     int augment_dim;             /* 0 or 9 */

@@ -18,6 +18,7 @@ struct target {
     bool needs_pair;         /* works on a grid of noise levels: pair and curriculum must be set */
     bool flow;               /* the network is a velocity at time t in (0, 1), not a denoiser at a noise level */
     bool solves;             /* pass_solve is called: needs the frozen weights of a trained network */
+    bool classifies;         /* the network gives logits, of clean images; nothing is sampled from it */
     bool logvar;             /* trains an uncertainty head where the network has one */
     double nominal_forwards; /* F per image by the paper's convention for full accounting: 3 diffusion, 4 ECT, 6 CD */
     err_t (*step)(struct pass *p);
@@ -48,6 +49,13 @@ double *pass_loss_out(struct pass *p), *pass_factor_out(struct pass *p); /* [n],
 /* Uncertainty u_i of the noise level, after pass_student; NULL: the network has no such head. dLoss_i/du_i is to be filled. */
 const double *pass_logvar(struct pass *p);
 double *pass_logvar_grad_out(struct pass *p);
+/* Of a classifier: logits [n, classes] of clean images, their classes [n]; the gradient [n, classes] of each sample's loss is to be filled. */
+void pass_student_classes(struct pass *p);
+int pass_classes(const struct pass *p);
+const float *pass_logits(struct pass *p);
+const int *pass_class(struct pass *p);
+float *pass_logits_grad_out(struct pass *p);
+void pass_gradient_classes(struct pass *p);
 void pass_gradient(struct pass *p); /* backward from g_i / global batch (D_t - D_r) */
 
 /* d(a, b) of two images, D = a - b, S = ||D||^2 (core/distance.h computes them). The default of a zeroed struct is S itself. */

@@ -79,6 +79,10 @@ err_t train_net_config(const struct spec *s, const struct dataset *data, struct 
     const struct target *target = target_find(s->target.s);
     TRY(net_config_from_spec(net, s, data->h, data->c, data->nclasses, sigma_data_of(s, data)));
     if (target && target->flow) net->precond = PRECOND_FLOW;
+    bool convnet = !strcmp(net->family, "convnet");
+    if (target && target->classifies != convnet)
+        return fail(ERR_USAGE, convnet ? "net = convnet gives classes, not images: target = classify"
+                                       : "target = classify needs a network that gives classes: net = convnet");
     return ERR_OK;
 }
 
@@ -271,6 +275,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
                                .teacher = tr->target->needs_r,
                                .solves = tr->target->solves,
                                .flow = tr->target->flow,
+                               .classifies = tr->target->classifies,
                                .logvar = tr->net.logvar && tr->target->logvar,
                                .teacher_eval = !strcmp(s->teacher_mode.s, "eval"),
                                .share_noise = s->share_noise,

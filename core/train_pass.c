@@ -21,6 +21,8 @@ struct pass {
     double *logvar, *logvar_grad; /* host [rows] */
     double *norm, *adapted;       /* host [rows]: ||D_t - D_r|| and what adapt makes of it */
     float *host;                  /* host [rows], staging */
+    float *logits, *onehot;       /* host [rows, label_dim]: logits; labels, then the logits' gradient */
+    int *class;                   /* host [rows] */
     const float *d_r;             /* device: teacher's output or y */
     const struct pass_rows *rows; /* of the run in progress */
     double forward_flops, flops;
@@ -50,12 +52,21 @@ err_t pass_new(struct pass **out, const struct pass_config *c)
     p->norm = p->sums + 5 * rows;
     p->adapted = p->sums + 6 * rows;
     p->host = mem_array(rows, sizeof(float));
-    struct program_opts opts = {.batch = c->rows, .grad = GRAD_PARAMS, .only = c->logvar ? "D,logvar" : "D"};
+    struct program_opts opts = {.batch = c->rows,
+                                .grad = GRAD_PARAMS,
+                                .only = c->classifies ? "logits"
+                                        : c->logvar   ? "D,logvar"
+                                                      : "D"};
     TRYD(program_new(&p->student, c->graph, c->kernels, c->dev, &opts));
     opts = (struct program_opts){.batch = c->rows, .eval_form = c->teacher_eval, .only = "D"};
     if (c->teacher) TRYD(program_new(&p->teacher, c->graph, c->kernels, c->dev, &opts));
     opts = (struct program_opts){.batch = c->rows, .plain_form = true, .only = "D"};
     if (c->solves) TRYD(program_new(&p->solver, c->graph, c->kernels, c->dev, &opts));
+    if (c->classifies) {
+        p->logits = mem_array(2 * rows * (size_t)c->label_dim, sizeof(float));
+        p->onehot = p->logits + rows * (size_t)c->label_dim;
+        p->class = mem_array(rows, sizeof *p->class);
+    }
     int pixels = c->h * c->w;
     struct distance_config distance = {.loss = c->loss,
                                        .rows = c->rows,
@@ -98,6 +109,8 @@ void pass_free(struct pass *p)
     distance_free(p->distance);
     mem_free(p->sums);
     mem_free(p->host);
+    mem_free(p->logits);
+    mem_free(p->class);
     mem_free(p);
 }
 
@@ -318,6 +331,54 @@ void pass_teacher_solved(struct pass *p)
     p->c.kernels->copy(p->c.dev, program_input(p->teacher, "x"), p->x_r, (size_t)p->c.rows * (size_t)p->c.per);
     load_conditions(p, p->teacher);
     teacher_forward(p, p->x_r);
+}
+
+/* ---- classes ------------------------------------------------------------------------------------------------------------ */
+
+void pass_student_classes(struct pass *p)
+{
+    const struct kernels *k = p->c.kernels;
+    struct run_ctx ctx = student_ctx(p);
+    size_t width = (size_t)p->c.label_dim, n = (size_t)p->rows->n;
+    k->copy(p->c.dev, program_input(p->student, "x"), p->y, (size_t)p->c.rows * (size_t)p->c.per);
+    program_forward(p->student, p->rows->weights, &ctx);
+    k->download(p->c.dev, p->onehot, p->labels, n * width * sizeof(float));
+    k->download(p->c.dev, p->logits, program_output(p->student, "logits"), n * width * sizeof(float));
+    for (size_t i = 0; i < n * width; i++)
+        if (p->onehot[i] > 0) p->class[i / width] = (int)(i % width);
+    memset(p->sums, 0, n * sizeof *p->sums); /* no distance */
+    p->flops += p->forward_flops * p->rows->n;
+}
+
+int pass_classes(const struct pass *p)
+{
+    return p->c.label_dim;
+}
+const float *pass_logits(struct pass *p)
+{
+    return p->logits;
+}
+const int *pass_class(struct pass *p)
+{
+    return p->class;
+}
+/* In the place of the labels, which were turned into classes. */
+float *pass_logits_grad_out(struct pass *p)
+{
+    return p->onehot;
+}
+
+void pass_gradient_classes(struct pass *p)
+{
+    struct run_ctx ctx = student_ctx(p);
+    size_t width = (size_t)p->c.label_dim, n = (size_t)p->rows->n, unused = (size_t)p->c.rows - n;
+    double scale = (p->rows->scale > 0 ? p->rows->scale : 1) / p->rows->global_batch;
+    float *grad = program_output_grad(p->student, "logits");
+    for (size_t i = 0; i < n * width; i++) p->onehot[i] = (float)((double)p->onehot[i] * scale);
+    p->c.kernels->upload(p->c.dev, grad, p->onehot, n * width * sizeof(float));
+    if (unused) p->c.kernels->fill(p->c.dev, grad + n * width, 0, unused * width);
+    program_backward(p->student, p->rows->weights, &ctx, p->rows->grad);
+    p->flops += 2 * p->forward_flops * p->rows->n;
 }
 
 /* ---- the solver --------------------------------------------------------------------------------------------------------- */

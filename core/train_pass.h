@@ -17,10 +17,11 @@ struct pass_config {
     int per;  /* elements of an image */
     int h, w; /* of an image, where the metric looks at pixels; 0: it does not */
     int label_dim, augment_dim;
-    bool teacher; /* the target calls pass_teacher or pass_teacher_solved */
-    bool solves;  /* the target calls pass_solve */
-    bool flow;    /* the target calls pass_student_flow, pass_teacher_is_velocity */
-    bool logvar;  /* the graph has an output "logvar" that is to be trained */
+    bool teacher;    /* the target calls pass_teacher or pass_teacher_solved */
+    bool solves;     /* the target calls pass_solve */
+    bool flow;       /* the target calls pass_student_flow, pass_teacher_is_velocity */
+    bool classifies; /* the graph has an output "logits", of label_dim classes, in place of "D" */
+    bool logvar;     /* the graph has an output "logvar" that is to be trained */
     bool share_noise, share_dropout;
     bool teacher_eval; /* r pass without dropout, in the evaluation form of the preconditioning */
     double sigma_data;

@@ -84,7 +84,7 @@ static err_t stats_command(struct args *a)
     TRYD(eval_metric_check(metric, d, name));
     if (d->values) TRYD(fail(ERR_USAGE, "data set %s holds points: nothing has features there", d->name));
     TRYD(metric_parse(name, &m));
-    if (metric_needs_rows(&m))
+    if (m.measure != MEASURE_FRECHET)
         TRYD(fail(ERR_USAGE, "--metric %s: moments are of a Frechet distance, such as fid or fd_dinov2", name));
     TRYD(kernels_find(device, &k));
     TRYD(k->open(&dev, device, 0));

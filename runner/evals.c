@@ -41,6 +41,8 @@ err_t eval_request_init(struct eval_request *q, const struct spec *run, const st
     const struct sampler_info *info;
     TRY(sampler_find(e->eval_sampler.s, &info));
     const struct target *target = target_find(run->target.s);
+    if (target && target->classifies)
+        return fail(ERR_USAGE, "a network trained with target = classify gives no images to evaluate: leave eval out");
     if (target && info->flow != target->flow)
         return fail(ERR_USAGE, "eval.sampler = %s: a network trained with target = %s is %s", info->name, target->name,
                     target->flow ? "a velocity: flow-euler" : "a denoiser: ect, heun, euler, dpmpp-2m, ...");

@@ -2,6 +2,7 @@
  * fixed by this text and the weight formula, and a hash of both names it, so a changed extractor can never pass for
  * the old one. */
 #include "core/metrics/features.h"
+#include "core/metrics/classifier.h"
 #include "core/metrics/published.h"
 
 #include <assert.h>
@@ -19,7 +20,8 @@ struct extractor {
     struct params *params;
     struct program *prog;
     float *host;                 /* [batch, h, w, c] */
-    struct published *published; /* in place of graph, params, prog */
+    struct published *published; /* in place of graph, params, prog; so is */
+    struct classifier *classifier;
 };
 
 /* ---- the portable weight formula --------------------------------------------------------------------------------- */
@@ -138,6 +140,7 @@ err_t extractor_identity(const char *name, int h, int w, int c, char sha[SHA256_
     int n = snprintf(shape, sizeof shape, "%dx%dx%d\n", h, w, c);
     sha256_add(&s, shape, (size_t)n);
     if (published_exists(name)) return published_identity(name, h, w, c, sha);
+    if (classifier_exists(name)) return classifier_identity(name, h, w, c, sha);
     if (!strcmp(name, "pixel")) {
         static const char text[] = "pixel@1: x = u8 / 127.5 - 1, [h, w, c] flattened";
         sha256_add(&s, text, sizeof text - 1);
@@ -153,7 +156,8 @@ err_t extractor_identity(const char *name, int h, int w, int c, char sha[SHA256_
             cin = layer_out[i];
         }
     } else {
-        return fail(ERR_USAGE, "no feature extractor named '%s' (there are pixel, random, inception, dinov2-vitl14)",
+        return fail(ERR_USAGE,
+                    "no feature extractor named '%s' (there are pixel, random, digits, inception, dinov2-vitl14)",
                     name);
     }
     sha256_end(&s, digest);
@@ -174,7 +178,11 @@ err_t extractor_new(struct extractor **out, const char *name, int h, int w, int 
     TRYD(extractor_identity(name, h, w, c, x->sha));
     bool random = !strcmp(name, "random");
     if (published_exists(name)) TRYD(published_new(&x->published, name, h, w, c, batch, k, dev));
-    x->dim = x->published ? published_dim(x->published) : random ? random_dim(h, w) : h * w * c;
+    if (classifier_exists(name)) TRYD(classifier_new(&x->classifier, name, h, w, c, batch, k, dev));
+    x->dim = x->published    ? published_dim(x->published)
+             : x->classifier ? classifier_dim(x->classifier)
+             : random        ? random_dim(h, w)
+                             : h * w * c;
     if (x->dim > DIM_MAX)
         TRYD(fail(ERR_USAGE,
                   "extractor %s gives %d features for %dx%dx%d images, more than %d: too many for a covariance", name,
@@ -197,6 +205,7 @@ void extractor_free(struct extractor *x)
 {
     if (!x) return;
     published_free(x->published);
+    classifier_free(x->classifier);
     if (x->prog) program_free(x->prog);
     if (x->params) params_free(x->params);
     if (x->graph) graph_free(x->graph);
@@ -211,7 +220,7 @@ int extractor_dim(const struct extractor *x)
 
 bool extractor_exists(const char *name)
 {
-    return !strcmp(name, "pixel") || !strcmp(name, "random") || published_exists(name);
+    return !strcmp(name, "pixel") || !strcmp(name, "random") || published_exists(name) || classifier_exists(name);
 }
 
 const char *extractor_resize(const char *name)
@@ -232,6 +241,7 @@ err_t extractor_run(struct extractor *x, const uint8_t *px, int n, float *out)
         published_run(x->published, px, n, out);
         return ERR_OK;
     }
+    if (x->classifier) return classifier_run(x->classifier, px, n, out);
     float *to = x->graph ? x->host : out;
     for (size_t i = 0; i < count; i++) to[i] = (float)(px[i] / 127.5 - 1);
     if (!x->graph) return ERR_OK;

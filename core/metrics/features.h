@@ -3,6 +3,8 @@
  *   pixel             the image itself, x / 127.5 - 1
  *   random            a fixed convolutional network with weights from the portable hash formula (murmur3 finaliser of element index and
  *                     CRC-32 of the tensor's name), so any program can rebuild it
+ *   digits            what a classifier of 8x8 digits, shipped with its weights, knows of them in front of its last layer; 64 features
+ *   digits-classes    its decision: 1 for the class, 0 for the others
  *   inception         FID's Inception-v3 along pytorch-fid's path: u8 / 255, torch's bilinear resizing to 299, 2 x - 1; 2048 features
  *   inception-tf      the same weights along TensorFlow 1's path, which NVIDIA's detector follows: resizing by corners, (u8 - 128) / 128
  *   dinov2-vitl14     DINOv2 along dgm-eval's path: Pillow's bicubic to 224 x 224 on uint8, ImageNet's mean and std; 1024 features

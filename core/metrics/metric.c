@@ -1,5 +1,6 @@
 #include "core/metrics/metric.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/metrics/features.h"
@@ -12,8 +13,9 @@ enum { SUBSET_SEED = 0 };
 static const struct {
     const char *prefix;
     enum measure measure;
-} measures[] = {{"fd_", MEASURE_FRECHET},    {"kd_", MEASURE_KERNEL},       {"precision_", MEASURE_PRECISION},
-                {"recall_", MEASURE_RECALL}, {"density_", MEASURE_DENSITY}, {"coverage_", MEASURE_COVERAGE}};
+} measures[] = {{"fd_", MEASURE_FRECHET},       {"kd_", MEASURE_KERNEL},     {"precision_", MEASURE_PRECISION},
+                {"classes_", MEASURE_CLASSES},  {"recall_", MEASURE_RECALL}, {"density_", MEASURE_DENSITY},
+                {"coverage_", MEASURE_COVERAGE}};
 
 static const struct {
     const char *name, *canonical, *means;
@@ -24,24 +26,13 @@ static const struct {
              {"kid", "kid:pytorch", "kd_inception", false},
              {"kid:pytorch", "kid:pytorch", "kd_inception", false}};
 
-static const char *const examples[] = {"fd_pixel",
-                                       "fd_random",
-                                       "fd_dinov2",
-                                       "fid",
-                                       "fid:pytorch",
-                                       "fid:nvidia",
-                                       "kid",
-                                       "kd_dinov2",
-                                       "kd_random",
-                                       "kd_pixel",
-                                       "precision_dinov2",
-                                       "recall_dinov2",
-                                       "density_dinov2",
-                                       "coverage_dinov2",
-                                       "precision_random",
-                                       "recall_random",
-                                       "density_random",
-                                       "coverage_random"};
+static const char *const examples[] = {"fd_pixel",         "fd_random",        "fd_digits",
+                                       "classes_digits",   "fd_dinov2",        "fid",
+                                       "fid:pytorch",      "fid:nvidia",       "kid",
+                                       "kd_dinov2",        "kd_random",        "kd_pixel",
+                                       "precision_dinov2", "recall_dinov2",    "density_dinov2",
+                                       "coverage_dinov2",  "precision_random", "recall_random",
+                                       "density_random",   "coverage_random"};
 
 /* Takes ":n" and ":kK" off the end of name. */
 static bool endings(char *name, struct metric *m)
@@ -67,7 +58,7 @@ static err_t unknown(const char *name)
     const char *near = nearest_name(name, examples, ARRAY_LEN(examples));
     return fail(ERR_USAGE,
                 "unknown metric %s%s%s (known: fid, fd_SPACE, kd_SPACE, precision_SPACE ... with SPACE = pixel, "
-                "random, dinov2; of points: energy, sw2)",
+                "random, digits, dinov2; classes_digits; of points: energy, sw2)",
                 name, near ? "; did you mean " : "", near ? near : "");
 }
 
@@ -95,6 +86,9 @@ err_t metric_parse(const char *name, struct metric *m)
         }
     if (!prefix) return unknown(name);
     strcpy(m->space, of + prefix);
+    bool classes = m->measure == MEASURE_CLASSES;
+    if (classes && strlen(m->space) + strlen("-classes") < sizeof m->space) strcat(m->space, "-classes");
+    else if (classes || strstr(m->space, "-classes")) return unknown(name);
     if (!strcmp(m->space, "dinov2")) strcpy(m->space, "dinov2-vitl14");
     if (!extractor_exists(m->space) || strlen(base) + strlen(ending) >= sizeof m->name) return unknown(name);
     bool ball = m->measure >= MEASURE_PRECISION, frechet = m->measure == MEASURE_FRECHET;
@@ -108,7 +102,7 @@ err_t metric_parse(const char *name, struct metric *m)
 
 bool metric_needs_rows(const struct metric *m)
 {
-    return m->measure != MEASURE_FRECHET;
+    return m->measure != MEASURE_FRECHET && m->measure != MEASURE_CLASSES;
 }
 
 void metric_identity(const struct metric *m, const char *extractor_sha, struct text *canon)
@@ -117,6 +111,7 @@ void metric_identity(const struct metric *m, const char *extractor_sha, struct t
     if (m->measure == MEASURE_FRECHET) text_addf(canon, "covariance=%s\n", m->biased ? "n" : "n-1");
     if (m->measure == MEASURE_KERNEL)
         text_addf(canon, "kernel=(x.y/d+1)^3\nsubsets=%d of %d, seed %d\n", METRIC_SUBSETS, METRIC_SUBSET, SUBSET_SEED);
+    if (m->measure == MEASURE_CLASSES) text_add(canon, "distance=sum |p - q| / 2\n");
     if (m->measure >= MEASURE_PRECISION) text_addf(canon, "neighbours=%d\n", m->neighbours);
     text_add(canon, "uint8=trunc(x*127.5+128)\n");
 }
@@ -161,9 +156,20 @@ static err_t measure_balls(const struct metric *m, const struct feature_set *ref
     return ERR_OK;
 }
 
+/* Features are 1 at the class: their means are the histograms. */
+static err_t measure_classes(const struct feature_set *ref, const struct feature_set *got, double *out)
+{
+    double sum = 0;
+    if (ref->m.n < 1 || got->m.n < 1) return fail(ERR_FAILED, "histograms of classes need samples");
+    for (int i = 0; i < ref->m.d; i++) sum += fabs(ref->m.mean[i] - got->m.mean[i]);
+    *out = sum / 2;
+    return ERR_OK;
+}
+
 err_t metric_of(const struct metric *m, const struct feature_set *ref, const struct feature_set *got, double *out)
 {
     if (m->measure == MEASURE_FRECHET) return frechet_of(&got->m, &ref->m, m->biased, out);
+    if (m->measure == MEASURE_CLASSES) return measure_classes(ref, got, out);
     if (ref->n > INT32_MAX || got->n > INT32_MAX) return fail(ERR_USAGE, "%s: too many samples", m->name);
     if (m->measure == MEASURE_KERNEL)
         return kernel_distance(ref->rows, (int)ref->n, got->rows, (int)got->n, ref->m.d, METRIC_SUBSETS, METRIC_SUBSET,

@@ -3,17 +3,26 @@
  *   fd_SPACE          Frechet distance, covariance / (N - 1)
  *   kd_SPACE          kernel distance: mean over 100 subsets of 1000 (metrics/kernel.h)
  *   precision_SPACE, recall_SPACE, density_SPACE, coverage_SPACE     5 neighbours (metrics/prdc.h)
+ *   classes_SPACE     distance of the histograms of classes, sum |p - q| / 2, as the classifier of SPACE (digits) sees them
  *   fid:pytorch       fd in "inception": pytorch-fid's path        kid:pytorch    kd in it
  *   fid:nvidia        fd in "inception-tf", covariance / N as in ECT's own code; unverified until compared with NVIDIA's numbers
  *
- * SPACE: pixel, random, dinov2 (= dinov2-vitl14), dinov2-vits14, -vitb14, -vitg14, dinov2-vitl14+clean ..., inception. "fid" is fid:pytorch,
+ * SPACE: pixel, random, digits, dinov2 (= dinov2-vitl14), dinov2-vits14, -vitb14, -vitg14, dinov2-vitl14+clean ..., inception. "fid" is fid:pytorch,
  * "kid" is kid:pytorch. Endings change one rule: ":n" divides covariances by N, ":kK" takes K neighbours. */
 #ifndef CORE_METRICS_METRIC_H
 #define CORE_METRICS_METRIC_H
 
 #include "core/metrics/frechet.h"
 
-enum measure { MEASURE_FRECHET, MEASURE_KERNEL, MEASURE_PRECISION, MEASURE_RECALL, MEASURE_DENSITY, MEASURE_COVERAGE };
+enum measure {
+    MEASURE_FRECHET,
+    MEASURE_KERNEL,
+    MEASURE_CLASSES,
+    MEASURE_PRECISION,
+    MEASURE_RECALL,
+    MEASURE_DENSITY,
+    MEASURE_COVERAGE
+};
 enum { METRIC_NAME = 32, METRIC_SUBSETS = 100, METRIC_SUBSET = 1000, METRIC_NEIGHBOURS = 5 };
 struct metric {
     char name[METRIC_NAME]; /* canonical: the only form that is recorded */

@@ -8,6 +8,7 @@
 err_t adm_build(struct graph *g, const struct net_config *c) MUST_USE;
 err_t edm2_build(struct graph *g, const struct net_config *c) MUST_USE;
 err_t songunet_build(struct graph *g, const struct net_config *c) MUST_USE;
+err_t convnet_build(struct graph *g, const struct net_config *c) MUST_USE;
 err_t mlp_build(struct graph *g, const struct net_config *c) MUST_USE;
 
 /* The preconditioning that c->precond asks for: x_in for the first layer, c_noise for the noise features (EDM: ln(sigma) / 4; flow: the

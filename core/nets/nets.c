@@ -8,8 +8,11 @@
 
 static const char *const coders[] = {"standard", "skip", "residual"}; /* by CODER_ */
 
-static const struct net_family families[] = {
-    {"songunet", songunet_build}, {"adm", adm_build}, {"edm2", edm2_build}, {"mlp", mlp_build}};
+static const struct net_family families[] = {{"songunet", songunet_build},
+                                             {"adm", adm_build},
+                                             {"edm2", edm2_build},
+                                             {"mlp", mlp_build},
+                                             {"convnet", convnet_build}};
 
 /* Karras et al. 2022, Table 7: CIFAR-10, DDPM++. */
 #define CIFAR10_DDPMPP_OF(n)                                                                                           \

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-extern const struct target target_edm, target_ect, target_ct, target_ict, target_cd, target_flow;
+extern const struct target target_edm, target_ect, target_ct, target_ict, target_cd, target_flow, target_classify;
 
-const struct target *const targets[] = {&target_edm, &target_ect,  &target_ct, &target_ict,
-                                        &target_cd,  &target_flow, NULL};
+const struct target *const targets[] = {&target_edm, &target_ect,  &target_ct,       &target_ict,
+                                        &target_cd,  &target_flow, &target_classify, NULL};
 
 const struct target *target_find(const char *name)
 {
