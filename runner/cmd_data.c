@@ -9,6 +9,7 @@
 #include "core/io/dataset_store.h"
 #include "core/io/import.h"
 #include "core/io/points.h"
+#include "runner/fetch_data.h"
 #include "runner/runner.h"
 
 static void shape_text(const struct dataset *d, char *out, size_t size)
@@ -210,9 +211,9 @@ static void said(const struct import_result *r, const char *path)
     printf("train on it with --set data=%s\n", r->name);
 }
 
-static err_t data_import(struct args *a)
+static err_t import_path(const struct args *a, const char *path, const char *name)
 {
-    struct import_options o = {.name = args_get(a, "name"),
+    struct import_options o = {.name = name,
                                .split = args_get(a, "split"),
                                .attribution = args_get(a, "attribution"),
                                .crop = args_has(a, "crop"),
@@ -226,10 +227,55 @@ static err_t data_import(struct args *a)
     TRY(args_int(a, "channels", 1, 3, &channels));
     TRY(args_int(a, "threads", 1, 64, &threads));
     o.size = (int)size, o.channels = (int)channels, o.threads = (int)threads;
-    TRY(import_data(a->pos[1], &o, &r));
-    said(&r, a->pos[1]);
+    TRY(import_data(path, &o, &r));
+    said(&r, path);
     mem_free(r.path);
     return ERR_OK;
+}
+
+static err_t data_import(struct args *a)
+{
+    const char *path = a->pos[1], *name = args_get(a, "name");
+    size_t n = strlen(path);
+    struct unpacked u;
+    bool tar = (n > 7 && !strcmp(path + n - 7, ".tar.gz")) || (n > 4 && !strcmp(path + n - 4, ".tgz"));
+    if (!tar) return import_path(a, path, name);
+    TRY(archive_unpack(&u, path));
+    err_t err = import_path(a, u.path, name);
+    unpacked_done(&u);
+    return err;
+}
+
+/* ---- get --------------------------------------------------------------------------------------------------------------------- */
+
+/* Under its own name the whole training set is stored, and nothing that was changed on the way. */
+static err_t data_get(struct args *a)
+{
+    static const char *const changes[] = {"size", "crop", "channels", "split", "no-labels"};
+    const struct fetch_row *row = fetch_find(FETCH_DATA, a->pos[1]);
+    const char *name = args_get(a, "name");
+    struct fetch_opts o = {.url = args_get(a, "url"), .quiet = args_has(a, "quiet")};
+    int64_t silence = 0, tries = 0;
+    struct unpacked u;
+    struct dataset *d;
+    if (!row) return fetch_unknown(FETCH_DATA, a->pos[1]);
+    TRY(args_int(a, "timeout", 1, 3600, &silence));
+    TRY(args_int(a, "tries", 1, 1000, &tries));
+    o.silence_s = (int)silence, o.tries = (int)tries;
+    bool changed = false;
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) changed = changed || args_has(a, changes[i]);
+    if (changed && !name)
+        return fail(ERR_USAGE, "data get: what is changed on the way needs a name of its own: --name NAME");
+    if (!name) name = row->name;
+    if (!args_has(a, "replace") && dataset_open_stored(&d, name) == ERR_OK) {
+        printf("%s is there already: %d images of %dx%dx%d (`ect data show %s`)\n", name, d->n, d->h, d->w, d->c, name);
+        dataset_free(d);
+        return ERR_OK;
+    }
+    TRY(fetch_data(&u, row, &o));
+    err_t err = import_path(a, u.path, name);
+    unpacked_done(&u);
+    return err;
 }
 
 static const struct {
@@ -238,6 +284,7 @@ static const struct {
     err_t (*run)(struct args *a);
 } verbs[] = {{"ls", "", 0, 0, data_ls},
              {"show", " NAME", 1, 1, data_show},
+             {"get", " NAME", 1, 1, data_get},
              {"import", " PATH", 1, 1, data_import},
              {"check", " [NAME]", 0, 1, data_check},
              {"rm", " NAME", 1, 1, data_rm}};
@@ -254,34 +301,41 @@ static err_t data_command(struct args *a)
         return verbs[i].run(a);
     }
     const char *near = nearest_name(verb, names, ARRAY_LEN(verbs));
-    return fail(ERR_USAGE, "data: no '%s'%s%s%s (ls, show, import, check, rm)", verb, near ? "; did you mean " : "",
-                near ? near : "", near ? "?" : "");
+    return fail(ERR_USAGE, "data: no '%s'%s%s%s (ls, show, get, import, check, rm)", verb,
+                near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
-static const struct opt data_opts[] = {{"name", 0, "NAME", "what to call it (default: from the path)"},
-                                       {"size", 0, "N", "N x N pixels, each the mean of the area it covers"},
-                                       {"box", 0, NULL, "only whole pixels in a mean: N must divide the side"},
-                                       {"crop", 0, NULL, "the square in the middle first"},
-                                       {"channels", 0, "1|3", "grey or colour (default: as they are, all alike)"},
-                                       {"split", 0, "NAME", "train (default), test or all, where there is a choice"},
-                                       {"no-labels", 0, NULL, "leave the labels out"},
-                                       {"attribution", 0, "TEXT", "whose data these are"},
-                                       {"threads", 0, "N", "decoders (default: twice the cores)"},
-                                       {"replace", 0, NULL, "put it in place of another data set of that name"},
-                                       OPT_JSON,
-                                       OPT_END};
+static const struct opt data_opts[] = {
+    {"name", 0, "NAME", "what to call it (default: from the path)"},
+    {"size", 0, "N", "N x N pixels, each the mean of the area it covers"},
+    {"box", 0, NULL, "only whole pixels in a mean: N must divide the side"},
+    {"crop", 0, NULL, "the square in the middle first"},
+    {"channels", 0, "1|3", "grey or colour (default: as they are, all alike)"},
+    {"split", 0, "NAME", "train (default), test or all, where there is a choice"},
+    {"no-labels", 0, NULL, "leave the labels out"},
+    {"attribution", 0, "TEXT", "whose data these are"},
+    {"threads", 0, "N", "decoders (default: twice the cores)"},
+    {"replace", 0, NULL, "put it in place of another data set of that name"},
+    {"url", 0, "URL", "get: from this https:// address, a mirror"},
+    {"timeout", 0, "SECONDS", "get: a server that is silent for so long failed (30)"},
+    {"tries", 0, "N", "get: attempts in a row that bring nothing new (5)"},
+    {"quiet", 'q', NULL, "get: no bar"},
+    OPT_JSON,
+    OPT_END};
 const struct command cmd_data = {
     .name = "data",
-    .args = "[ls|show NAME|import PATH|check [NAME]|rm NAME]",
-    .help = "data sets: list, show, import, check, remove",
+    .args = "[ls|show NAME|get NAME|import PATH|check [NAME]|rm NAME]",
+    .help = "data sets: list, show, download, import, check, remove",
     .min_pos = 0,
     .max_pos = 2,
     .opts = data_opts,
     .more =
+        "get fetches cifar10 from its publisher (the archive stays in $XDG_CACHE_HOME/ect, else ~/.cache/ect) and "
+        "imports it.\n"
         "import reads, by several threads: a directory with one directory a class, of PNG or JPEG files; a zip of\n"
         "pictures with the dataset.json of EDM and EDM2; the unpacked CIFAR-10 or CIFAR-100, python or binary "
         "version;\n"
-        "MNIST's IDX files; an .npz with uint8 images [n, h, w, c] and labels. Unpack .tar files first. Nothing in a "
+        "MNIST's IDX files; an .npz with uint8 images [n, h, w, c] and labels. .tar.gz archives of these. Nothing in a "
         "file\n"
         "is run; a damaged picture is named; an import that fails leaves nothing behind.\n"
         "\n"

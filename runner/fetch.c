@@ -190,8 +190,8 @@ static err_t advise(err_t err, const struct fetch_row *row, const char *url)
     err = row->kind == FETCH_WEIGHTS
               ? fail(err, "%s\n     Without a network: get %s elsewhere, then `ect weights add %s FILE`", why, url,
                      row->name)
-              : fail(err, "%s\n     Without a network: get %s elsewhere, unpack it, then `ect data import DIRECTORY`",
-                     why, url);
+              : fail(err, "%s\n     Without a network: get %s elsewhere, then `ect data import %s --name %s`", why, url,
+                     row->file, row->name);
     mem_free(why);
     return err;
 }

@@ -92,10 +92,12 @@ static err_t no_such(const char *name)
         for (int i = 0; i < n; i++) all[count++] = names[i];
         for (size_t i = 0; i < count && i < 20; i++) text_addf(&t, "%s%s", i ? ", " : "", all[i]);
         const char *near = nearest_name(name, all, count);
-        err = fail(ERR_NO_DATA,
-                   "no data set named '%s'%s%s%s (there are: %s; imported ones are looked for in %s): `ect data import "
-                   "PATH --name %s`",
-                   name, near ? ", did you mean " : "", near ? near : "", near ? "?" : "", text_str(&t), dir, name);
+        err =
+            fail(ERR_NO_DATA,
+                 "no data set named '%s'%s%s%s (there are: %s; imported ones are looked for in %s): %s`ect data import "
+                 "PATH --name %s`",
+                 name, near ? ", did you mean " : "", near ? near : "", near ? "?" : "", text_str(&t), dir,
+                 strcmp(name, "cifar10") ? "" : "`ect data get cifar10`, or ", name);
         mem_free(all);
     }
     for (int i = 0; i < n; i++) mem_free(names[i]);

@@ -180,6 +180,12 @@ has "no server: what to do" "Without a network"
 exits "unknown name" 2 "$ECT" weights get inceptoin
 has "unknown name: the nearest" "inception"
 
+export XDG_CACHE_HOME="$TMP/cache" ECT_DATA="$TMP/data"
+exits "a data set: the published size" 1 "$ECT" data get cifar10 --url "$at/ok/net"
+has "a data set: is not that" "should have 170052171"
+has "a data set: what to do" "ect data import cifar-10-binary.tar.gz --name cifar10"
+is "a data set: nothing is kept" "$(ls "$TMP/cache/ect")" ""
+
 # a full disk: the file-size limit is in blocks of 512 bytes
 fresh
 out=$( (ulimit -f 600; exec "$ECT" weights get $what --url "$at/ok/net" -q) 2>&1); rc=$?
