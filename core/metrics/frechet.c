@@ -1,5 +1,5 @@
-/* Frechet distance. With S1 = V' W V (rows of V are eigenvectors) and B = W^1/2 V, the product S1^1/2 S2 S1^1/2 has
- * the eigenvalues of B S2 B', which is symmetric by construction: no square root of a non-symmetric, perhaps
+/* Frechet distance. The eigenvalues of S1 S2 are those of L' S2 L with S1 = L L' (Cholesky), which is symmetric, and only its eigenvalues
+ * are wanted. Where S1 is singular, B = W^1/2 V stands for L' (rows of V are eigenvectors): no square root of a non-symmetric, perhaps
  * singular, product is ever taken. */
 #include "core/metrics/frechet.h"
 
@@ -9,6 +9,9 @@
 #include "kernels/linalg.h"
 
 enum { CHUNK = 512 }; /* rows centred together */
+
+/* Pivots of a covariance, relative to its largest variance, below which it counts as singular. */
+static const double regular = 1e-10;
 
 err_t moments_init(struct moments *m, int d)
 {
@@ -73,12 +76,12 @@ void moments_cov(const struct moments *m, bool biased, double *cov)
     for (size_t i = 0; i < d * d; i++) cov[i] = m->m2[i] / by;
 }
 
-/* Tr (S1 S2)^1/2. a: work [3, d, d]. */
-static err_t trace_sqrt(int dim, const double *cov1, const double *cov2, double *a, double *w, double *trace)
+/* m = B S2 B' of a singular S1; t, v: work. */
+static err_t product_singular(int dim, const double *cov1, const double *cov2, double *v, double *t, double *m,
+                              double *w)
 {
-    size_t d = (size_t)dim, dd = d * d;
-    double *v = a, *t = a + dd, *m = a + 2 * dd;
-    memcpy(v, cov1, dd * sizeof *v);
+    size_t d = (size_t)dim;
+    memcpy(v, cov1, d * d * sizeof *v);
     TRY(linalg_eigh(dim, v, w));
     for (size_t i = 0; i < d; i++) {
         double s = sqrt(w[i] > 0 ? w[i] : 0); /* rounding leaves tiny negative eigenvalues of singular matrices */
@@ -86,9 +89,27 @@ static err_t trace_sqrt(int dim, const double *cov1, const double *cov2, double 
     }
     linalg_dgemm(false, false, dim, dim, dim, 1, v, dim, cov2, dim, 0, t, dim);
     linalg_dgemm(false, true, dim, dim, dim, 1, t, dim, v, dim, 0, m, dim);
+    return ERR_OK;
+}
+
+/* Tr (S1 S2)^1/2. a: work [3, d, d]. */
+static err_t trace_sqrt(int dim, const double *cov1, const double *cov2, double *a, double *w, double *trace)
+{
+    size_t d = (size_t)dim, dd = d * d;
+    double *v = a, *t = a + dd, *m = a + 2 * dd;
+    memcpy(v, cov1, dd * sizeof *v);
+    memcpy(m, cov2, dd * sizeof *m);
+    bool first = linalg_cholesky(dim, v, regular), second = false;
+    if (!first) {
+        memcpy(v, cov2, dd * sizeof *v);
+        memcpy(m, cov1, dd * sizeof *m);
+        second = linalg_cholesky(dim, v, regular); /* the trace is the same with the two exchanged */
+    }
+    if (first || second) linalg_congruence(dim, v, m);
+    else TRY(product_singular(dim, cov1, cov2, v, t, m, w));
     for (size_t i = 0; i < d; i++)
         for (size_t j = 0; j < i; j++) m[i * d + j] = m[j * d + i] = 0.5 * (m[i * d + j] + m[j * d + i]);
-    TRY(linalg_eigh(dim, m, w));
+    TRY(linalg_eigvals(dim, m, w));
     *trace = 0;
     for (size_t i = 0; i < d; i++) *trace += sqrt(w[i] > 0 ? w[i] : 0);
     return ERR_OK;

@@ -38,6 +38,51 @@ static void eigenvectors(void **state)
     }
 }
 
+static void eigenvalues_alone(void **state)
+{
+    (void)state;
+    enum { N = 37 };
+    double a[N * N], b[N * N], w[N], v[N];
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j <= i; j++) a[i * N + j] = a[j * N + i] = value(i * N + j);
+    memcpy(b, a, sizeof a);
+    assert_ok(linalg_eigh(N, a, w));
+    assert_ok(linalg_eigvals(N, b, v));
+    for (int i = 0; i < N; i++) assert_near(v[i], w[i], 1e-12 * N);
+    b[3] = NAN;
+    assert_err(ERR_FAILED, linalg_eigvals(N, b, v));
+}
+
+static void cholesky(void **state)
+{
+    (void)state;
+    enum { N = 23 };
+    double l[N * N] = {0}, a[N * N], s[N * N], want[N * N];
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j <= i; j++) l[i * N + j] = i == j ? 1 + 0.5 * value(i) : value(i * N + j);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            a[i * N + j] = 0, s[i * N + j] = value(1000 + (i < j ? i * N + j : j * N + i));
+            for (int k = 0; k < N; k++) a[i * N + j] += l[i * N + k] * l[j * N + k];
+        }
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            want[i * N + j] = 0;
+            for (int p = 0; p < N; p++)
+                for (int q = 0; q < N; q++) want[i * N + j] += l[p * N + i] * s[p * N + q] * l[q * N + j];
+        }
+    assert_true(linalg_cholesky(N, a, 1e-14));
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j <= i; j++) assert_near(a[i * N + j], l[i * N + j], 1e-10);
+    linalg_congruence(N, l, s);
+    for (int i = 0; i < N * N; i++) assert_near(s[i], want[i], 1e-10);
+    double flat[4] = {1, 1, 1, 1}, thin[4] = {1, 0, 0, 1e-9}, again[4] = {1, 0, 0, 1e-9}, bad[4] = {1, 0, 0, NAN};
+    assert_false(linalg_cholesky(2, flat, 1e-12));
+    assert_false(linalg_cholesky(2, thin, 1e-8));
+    assert_true(linalg_cholesky(2, again, 1e-10));
+    assert_false(linalg_cholesky(2, bad, 1e-12));
+}
+
 static void eigenvectors_of_nan(void **state)
 {
     (void)state;
@@ -81,9 +126,8 @@ static void products(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(eigenvectors),
-        cmocka_unit_test(eigenvectors_of_nan),
-        cmocka_unit_test(products),
+        cmocka_unit_test(eigenvectors),        cmocka_unit_test(eigenvalues_alone), cmocka_unit_test(cholesky),
+        cmocka_unit_test(eigenvectors_of_nan), cmocka_unit_test(products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
