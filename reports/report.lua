@@ -421,7 +421,7 @@ local function bold_rows(s, rows, j, column)
     return bold
 end
 
-local function value_cell(s, row, j, column, vs, bold, notes)
+local function value_cell(s, row, j, column, vs, bold, notes, perfect)
     local m = row.m[j]
     local cell = { n = m.n, of = m.of, runs = m.runs, values = m.list }
     if m.refused then
@@ -437,13 +437,41 @@ local function value_cell(s, row, j, column, vs, bold, notes)
             local d = report.paired(m.values, vs.m[j].values, s.replicates)
             if d.n >= 3 then cell.lo, cell.hi = d.lo, d.hi end
         end
-        if column.metric and m.nonfinite then
+        if perfect and m.mean < perfect then
+            cell.note = add_note(notes, "Warning: below what a perfect model would score. That is a sign of memorised training images: look at the " ..
+                "nearest ones.")
+        elseif column.metric and m.nonfinite then
             cell.note = add_note(notes, ("Over %d of %d replicates: the others are not finite."):format(m.n, m.of))
         elseif column.metric and m.absent > 0 then
             cell.note = add_note(notes, ("Over %d of %d replicates: the others are missing; %s fills them."):format(m.n, m.of, s:command()))
         end
     end
     return cell
+end
+
+-- What a perfect model would score: samples of the data's own distribution, as many as the cells', against the same reference. Points are
+-- drawn afresh as often as one likes, so their control is that value. Of images it is estimated from the halves of n images: a Frechet
+-- distance of two sets from one distribution is, to leading order, a constant times 1/N + 1/M, here 4/n, and the distance of histograms
+-- goes with its root. Other metrics have no such rule.
+local function perfect_values(s, columns, control)
+    local out, counts = {}, {}
+    for _, run in pairs(s.runs) do
+        for _, e in ipairs(run.evals) do
+            local n = tonumber(canon_of(e.evaluator):match "reference%.count=(%d+)")
+            if n and e.samples and not counts[e.metric] then counts[e.metric] = { ref = n, got = e.samples } end
+        end
+    end
+    for _, c in ipairs(columns) do
+        local metric, n = c.metric, counts[c.metric]
+        local fresh, half = metric and control("real_fresh", metric), metric and control("real_half", metric)
+        if fresh then out[metric] = fresh
+        elseif half and n then
+            local share = (1 / n.got + 1 / n.ref) / (4 / n.ref)
+            if metric:match "^fd_" or metric:match "^fid:" then out[metric] = half * share
+            elseif metric:match "^classes_" then out[metric] = half * share ^ 0.5 end
+        end
+    end
+    return out
 end
 
 -- A value that belongs to a metric, whatever the number of steps: it spans the metric's columns.
@@ -483,9 +511,18 @@ local function sampler_rows(s, parent, columns, first, ncols)
     return out
 end
 
--- Controls of the data set that this sweep's evaluators measured against, with as many samples where there are such.
-local function control_rows(s, columns, first)
-    local seen, used, samples, out = {}, {}, {}, {}
+-- Points: the control is the perfect model itself.
+local function control_is_fresh(columns, control)
+    for _, c in ipairs(columns) do
+        if c.metric and control("real_fresh", c.metric) then return true end
+    end
+    return false
+end
+
+-- A function (name of a control, metric) -> its value: for the data set that this sweep's evaluators measured against, with as many samples
+-- where there are such.
+local function control_finder(s)
+    local seen, used, samples = {}, {}, {}
     for _, run in pairs(s.runs) do
         for _, e in ipairs(run.evals) do
             if not seen[e.evaluator] then seen[e.evaluator] = true; used[#used + 1] = canon_of(e.evaluator) end
@@ -494,18 +531,31 @@ local function control_rows(s, columns, first)
     end
     used = table.concat(used, "\n")
     local function rank(r) return (used:find(r.dataset, 1, true) and 2 or 0) + (samples[r.samples] and 1 or 0) end
-    for _, c in ipairs(CONTROLS) do
-        local row, any = { ("%s (control)"):format(c[2]) }, false
+    return function(name, metric)
+        local pick
+        for _, r in ipairs(report.sql("SELECT * FROM v_control WHERE name = ? AND metric = ? ORDER BY samples DESC, dataset, evaluator, seed",
+            name, metric)) do
+            if r.value and (not pick or rank(r) > rank(pick)) then pick = r end
+        end
+        return pick and pick.value
+    end
+end
+
+local function control_rows(columns, first, control, perfect)
+    local out = {}
+    local function add(label, value)
+        local row, any = { label }, false
         spread(row, columns, first, function(metric)
-            local pick
-            for _, r in ipairs(report.sql("SELECT * FROM v_control WHERE name = ? AND metric = ? ORDER BY samples DESC, dataset, evaluator, seed",
-                c[1], metric)) do
-                if r.value and (not pick or rank(r) > rank(pick)) then pick = r end
-            end
-            any = any or pick ~= nil
-            return pick and { mean = pick.value }
+            local v = value(metric)
+            any = any or v ~= nil
+            return v and { mean = v }
         end)
         if any then out[#out + 1] = row end
+        return any
+    end
+    for _, c in ipairs(CONTROLS) do add(("%s (control)"):format(c[2]), function(metric) return control(c[1], metric) end) end
+    if not control_is_fresh(columns, control) then
+        out.perfect = add("perfect model (est.)", function(metric) return perfect[metric] end)
     end
     return out
 end
@@ -553,9 +603,11 @@ function Sweep:table(spec)
     for i, f in ipairs(fronts) do out.columns[1 + #columns + i] = { key = f.name, head = f.name, kind = "text" } end
     out.columns[ncols] = { key = "n", head = "n", kind = "text" }
 
+    local control = control_finder(self)
+    local perfect = perfect_values(self, columns, control)
     local function make(row)
         local r = { id = row.id, row.label }
-        for j, c in ipairs(columns) do r[j + 1] = value_cell(self, row, j, c, vs, bold[j], notes) end
+        for j, c in ipairs(columns) do r[j + 1] = value_cell(self, row, j, c, vs, bold[j], notes, perfect[c.metric]) end
         for i in ipairs(fronts) do r[1 + #columns + i] = marks[i][row] and "●" or nil end
         r[ncols] = (report.count(row, self.replicates))
         return r
@@ -570,7 +622,7 @@ function Sweep:table(spec)
     for _, row in ipairs(cells) do tuned[#tuned + 1] = make(row) end
     out.groups = { base, tuned }
     if spec.controls ~= false then
-        out.groups[3] = control_rows(self, columns, 1)
+        out.groups[3] = control_rows(columns, 1, control, perfect)
         out.groups[3].label = "Controls"
     end
     out.text = spec.text or self:explain(out)
@@ -600,6 +652,10 @@ function Sweep:explain(t)
         local fresh = t.groups[3][1][1]:find "afresh"
         text[#text + 1] = ("Controls, by the same metrics: %s, and a Gaussian with the moments of the data."):format(fresh
             and "points drawn afresh from what the data were drawn from" or "one half of the real images against the other")
+    end
+    if t.groups[3] and t.groups[3].perfect then
+        text[#text + 1] = "Perfect model: what samples of the data's own distribution would score, as many as the cells', estimated from the halves " ..
+            "by the numbers of images."
     end
     if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
     if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end

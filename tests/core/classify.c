@@ -221,6 +221,11 @@ static void missing_class(void **state)
         print_message("# %s: real %.4g, without a class at least %.4g\n", rows[q].metric, real, least);
         assert_true(real >= 0 && least > rows[q].factor * real);
     }
+    /* two halves of half the size: twice as far, which is how reports estimate a perfect model's value */
+    double half = value("fd_digits", idx, idx + HALF, HALF, -1),
+           quarter = value("fd_digits", idx, idx + HALF, HALF / 2, -1);
+    print_message("# fd_digits of halves %.3g, of quarters %.3g\n", half, quarter);
+    assert_true(quarter > 1.4 * half && quarter < 2.8 * half);
     /* the histogram's distance is what it says: with a class of about a tenth gone, a tenth */
     assert_near(value("classes_digits", idx, idx, HALF, 3), 0.1, 0.02);
     assert_near(value("classes_digits", idx, idx, HALF, -1), 0, 1e-12);

@@ -346,6 +346,23 @@ static void test_baselines_and_controls(void **state)
     json_decref(j);
 }
 
+/* A constant times 1/10000 + 1/1797 against one times 4/1797. A cell below it is suspected of memory. */
+static void test_perfect_model(void **state)
+{
+    (void)state;
+    json_t *j = parse(&(struct fixture){0});
+    double share = (1 / 10000. + 1 / 1797.) / (4 / 1797.);
+    assert_near(num_of(cell_of(j, "main", "perfect model (est.)", "fd_random@1"), "mean"), .011 * share, 1e-12);
+    assert_near(num_of(cell_of(j, "main", "perfect model (est.)", "fd_pixel@1"), "mean"), .16 * share, 1e-12);
+    assert_null(json_object_get(cell_of(j, "main", "base", "fd_random@2"), "note"));
+    json_decref(j);
+    j = parse(
+        &(struct fixture){.halves = .1}); /* the perfect model's: .0295; base has .024 with 2 steps, .031 with 1 */
+    assert_has(text_of(cell_of(j, "main", "base", "fd_random@2"), "note"), "memorised");
+    assert_null(json_object_get(cell_of(j, "main", "base", "fd_random@1"), "note"));
+    json_decref(j);
+}
+
 static void test_rows_of_a_factor(void **state)
 {
     (void)state;
@@ -668,6 +685,7 @@ int main(void)
                                        T(test_claims),
                                        T(test_diverged_and_missing),
                                        T(test_baselines_and_controls),
+                                       T(test_perfect_model),
                                        T(test_rows_of_a_factor),
                                        T(test_front),
                                        T(test_csv_parses),
