@@ -23,7 +23,7 @@
 #define EDM2(size, file)                                                                                               \
     {"edm2-img64-" size, FETCH_WEIGHTS, "edm2-img64-" size ".pkl",                                                      \
      "https://nvlabs-fi-cdn.nvidia.com/edm2/posthoc-reconstructions/edm2-img64-" file ".pkl", NULL, 0,                  \
-     "EDM2 on ImageNet 64x64, the EMA that is best by FID: init =", "CC BY-NC-SA 4.0", NULL}
+     "init: EDM2 on ImageNet 64x64, the EMA best by FID", "CC BY-NC-SA 4.0", NULL}
 
 const struct fetch_row fetch_rows[] = {
     {"inception", FETCH_WEIGHTS, "inception.pth",
@@ -40,15 +40,15 @@ const struct fetch_row fetch_rows[] = {
     {"vgg16", FETCH_WEIGHTS, "vgg16.pth", "https://download.pytorch.org/models/vgg16-397923af.pth",
      "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553433881, "loss.metric = lpips, with lpips-vgg",
      "BSD 3-clause", NULL},
-    EDM("cifar10-uncond-vp", "cifar10-32x32-uncond-vp", "EDM on CIFAR-10, DDPM++: init ="),
-    EDM("cifar10-cond-vp", "cifar10-32x32-cond-vp", "EDM on CIFAR-10 with classes, DDPM++: init ="),
-    EDM("cifar10-uncond-ve", "cifar10-32x32-uncond-ve", "EDM on CIFAR-10, NCSN++: init ="),
-    EDM("cifar10-cond-ve", "cifar10-32x32-cond-ve", "EDM on CIFAR-10 with classes, NCSN++: init ="),
-    EDM("ffhq-uncond-vp", "ffhq-64x64-uncond-vp", "EDM on FFHQ 64x64, DDPM++: init ="),
-    EDM("ffhq-uncond-ve", "ffhq-64x64-uncond-ve", "EDM on FFHQ 64x64, NCSN++: init ="),
-    EDM("afhqv2-uncond-vp", "afhqv2-64x64-uncond-vp", "EDM on AFHQv2 64x64, DDPM++: init ="),
-    EDM("afhqv2-uncond-ve", "afhqv2-64x64-uncond-ve", "EDM on AFHQv2 64x64, NCSN++: init ="),
-    EDM("imagenet-cond-adm", "imagenet-64x64-cond-adm", "EDM on ImageNet 64x64 with classes, ADM: init ="),
+    EDM("cifar10-uncond-vp", "cifar10-32x32-uncond-vp", "init: EDM on CIFAR-10, DDPM++"),
+    EDM("cifar10-cond-vp", "cifar10-32x32-cond-vp", "init: EDM on CIFAR-10 with classes, DDPM++"),
+    EDM("cifar10-uncond-ve", "cifar10-32x32-uncond-ve", "init: EDM on CIFAR-10, NCSN++"),
+    EDM("cifar10-cond-ve", "cifar10-32x32-cond-ve", "init: EDM on CIFAR-10 with classes, NCSN++"),
+    EDM("ffhq-uncond-vp", "ffhq-64x64-uncond-vp", "init: EDM on FFHQ 64x64, DDPM++"),
+    EDM("ffhq-uncond-ve", "ffhq-64x64-uncond-ve", "init: EDM on FFHQ 64x64, NCSN++"),
+    EDM("afhqv2-uncond-vp", "afhqv2-64x64-uncond-vp", "init: EDM on AFHQv2 64x64, DDPM++"),
+    EDM("afhqv2-uncond-ve", "afhqv2-64x64-uncond-ve", "init: EDM on AFHQv2 64x64, NCSN++"),
+    EDM("imagenet-cond-adm", "imagenet-64x64-cond-adm", "init: EDM on ImageNet 64x64 with classes, ADM"),
     EDM2("s", "s-1073741-0.075"),
     EDM2("m", "m-2147483-0.060"),
     EDM2("l", "l-1073741-0.040"),

@@ -5,6 +5,7 @@
 
 #include "core/metrics/weights.h"
 #include "core/train.h"
+#include "runner/fetch.h"
 
 static err_t host_predict(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params)
 {
@@ -34,9 +35,12 @@ static err_t host_init_file(void *ctx, const char *name, char **path, char sha[S
         char *full = realpath(name, NULL); /* a worker may run elsewhere */
         *path = mem_strdup(full ? full : name);
         free(full);
-    } else if (strchr(name, '/') || weights_find(name, path)) {
-        return fail(ERR_NO_DATA, "init = %s: there is no such file%s", name,
-                    strchr(name, '/') ? "" : ", and no weights of that name (ect weights)");
+    } else {
+        const struct fetch_row *row = fetch_find(FETCH_WEIGHTS, name);
+        if (row) TRY(weights_find(row->name, path));
+        else if (strchr(name, '/') || weights_find(name, path))
+            return fail(ERR_NO_DATA, "init = %s: there is no such file%s", name,
+                        strchr(name, '/') ? "" : ", and no weights of that name (`ect weights ls`)");
     }
     err_t err = weights_file_sha(*path, sha);
     if (!err) return ERR_OK;

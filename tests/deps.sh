@@ -4,7 +4,7 @@
 set -u
 need="gcc make pkg-config libc6-dev libdnnl-dev libopenblas-openmp-dev liblapacke-dev liblua5.4-dev libsqlite3-dev \
 libcurl4-openssl-dev libpng-dev libjpeg62-turbo-dev zlib1g-dev libzip-dev libjansson-dev libcmocka-dev gnuplot-nox"
-[ "${1:-}" = lint ] && need="$need git clang-format cppcheck valgrind"
+[ "${1:-}" = lint ] && need="$need git clang-format cppcheck valgrind python3 openssl"
 command -v dpkg-query > /dev/null || { echo "deps: not a Debian system; install the equivalents of: $need"; exit 0; }
 missing=
 for p in $need; do

@@ -243,6 +243,9 @@ static void inception(void **s)
     struct extractor *x;
     struct rng r = {.seed = 5, .purpose = RNG_TEST};
     inception_write();
+    char *written = file_of("inception");
+    assert_ok(published_check("inception", written, k, dev));
+    mem_free(written);
     for (uint32_t i = 0; i < N * W * H; i++)
         grey[i] = rgb[3 * i] = rgb[3 * i + 1] = rgb[3 * i + 2] = (uint8_t)rng_bits(&r, 0, i);
     if (getenv("ECT_CHECK")) { /* one image takes a minute under sanitizers: opening and closing only */
@@ -313,6 +316,9 @@ static void wrong_files(void **s)
     assert_err(ERR_FORMAT, extractor_new(&x, "inception", 8, 8, 3, 1, k, dev));
     assert_has(err_text(), "Conv2d_1a_3x3.conv.weight");
     char *path = file_of("inception");
+    assert_err(ERR_FORMAT, published_check("inception", path, k, dev));
+    assert_err(ERR_FORMAT, published_check("dinov2-vitl14", path, k, dev));
+    assert_has(err_text(), "cls_token");
     assert_ok(file_write_atomic(path, "nothing", 7));
     assert_err(ERR_FORMAT, extractor_new(&x, "inception", 8, 8, 3, 1, k, dev));
     mem_free(path);

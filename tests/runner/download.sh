@@ -37,6 +37,26 @@ for name, key in ("net", "enc.a"), ("net.new", "enc.b"), ("other", "body.a"):
     head += b" " * (-len(head) % 8)
     with open(os.path.join(sys.argv[1], name), "wb") as f:
         f.write(struct.pack("<Q", len(head)) + head + struct.pack(f"<{n}f", *((i * 7919 % 1009) / 7 for i in range(n))))
+def save(name, tensors):
+    head, at = {}, 0
+    for k, shape in tensors.items():
+        n = 4
+        for d in shape:
+            n *= d
+        head[k] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + n]}
+        at += n
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    with open(os.path.join(sys.argv[1], name), "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + bytes(at))
+convs = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+vgg = {f"features.{n}.{part}": [2, 3 if n == 0 else 2, 3, 3] if part == "weight" else [2] for n in convs for part in ("weight", "bias")}
+save("vgg", vgg)
+save("vgg.cut", {k: v for k, v in vgg.items() if k != "features.28.bias"})
+save("vgg.turned", {k: [2, 3, 3, 3] if k == "features.2.weight" else v for k, v in vgg.items()})
+save("lins", {f"lin{i}.model.1.weight": [1, n, 1, 1] for i, n in enumerate((64, 128, 256, 512, 512))})
+save("lins.cut", {f"lin{i}.model.1.weight": [1, n, 1, 1] for i, n in enumerate((64, 128, 256, 512))})
+save("lins.narrow", {f"lin{i}.model.1.weight": [1, 64, 1, 1] for i in range(5)})
 P
 "$py" "$server" cert.pem key.pem serve & pid=$!
 trap 'kill $pid 2> /dev/null; rm -rf "$TMP"' EXIT
@@ -208,6 +228,10 @@ is "two at once: fetched once" "$(requests slow/net)" 1
 is "two at once: nothing else is left" "$(ls "$W" | tr '\n' ' ')" "SHA256SUMS $what.pkl "
 
 # by hand
+cat > init.lua << 'L'
+local ect = require "ect"
+ect.sweep "tune" { init = "edm-cifar10-32x32-uncond-vp", base = ect.recipe "digits-ect" { iters = 4 }, replicates = 1 }
+L
 exits "add" 0 "$ECT" weights add edm2-img64-m serve/net
 check "add: its bytes" cmp serve/net "$W/edm2-img64-m.safetensors"
 exits "get after add" 0 "$ECT" weights get edm2-img64-m --url "$at/missing/x"
@@ -219,6 +243,19 @@ has "add of no network: what is missing" "was not added as inception"
 exits "add of no file" 1 "$ECT" weights add inception serve/nosuch
 exits "add of text" 1 "$ECT" weights add inception ca.pem
 is "add: no copies are left" "$(ls "$W" | grep -c add-)" 0
+exits "add of VGG16" 0 "$ECT" weights add vgg16 serve/vgg
+has "add of VGG16: not the published one" "not the published file"
+exits "add of VGG16 without a bias" 1 "$ECT" weights add vgg16 serve/vgg.cut
+has "a bias: named" "features.28.bias"
+exits "add of VGG16 with another shape" 1 "$ECT" weights add vgg16 serve/vgg.turned
+has "a shape: named" "features.2.weight"
+exits "add of LPIPS" 0 "$ECT" weights add lpips-vgg serve/lins
+exits "add of LPIPS without a layer" 1 "$ECT" weights add lpips-vgg serve/lins.cut
+has "a layer: named" "lin4.model.1.weight' is missing"
+exits "add of a narrow LPIPS" 1 "$ECT" weights add lpips-vgg serve/lins.narrow
+exits "VGG16 for LPIPS" 1 "$ECT" weights add lpips-vgg serve/vgg
+exits "init by a name that is not installed" 6 "$ECT" run init.lua
+has "init: what to do" "ect weights get edm-cifar10-uncond-vp"
 exits "rm" 0 "$ECT" weights rm edm2-img64-m
 is "rm: gone, record too" "$(ls "$W" | grep -c img64-m; grep -c img64-m "$W/SHA256SUMS")" "0
 0"
