@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/io/dataset_store.h"
+#include "core/io/image.h"
 #include "core/io/import.h"
 #include "core/io/points.h"
 #include "runner/fetch_data.h"
@@ -278,6 +279,47 @@ static err_t data_get(struct args *a)
     return err;
 }
 
+/* One directory a class, where there are labels. */
+static err_t folder_write(const struct dataset *d, const char *dir)
+{
+    size_t per = (size_t)d->h * (size_t)d->w * (size_t)d->c;
+    err_t err = dir_make(dir);
+    for (int k = 0; k < d->nclasses && !err; k++) {
+        char *class = d->class_names ? mem_printf("%s/%s", dir, d->class_names[k]) : mem_printf("%s/%d", dir, k);
+        err = dir_make(class);
+        mem_free(class);
+    }
+    for (int i = 0; i < d->n && !err; i++) {
+        struct text path = {0};
+        text_addf(&path, "%s/", dir);
+        if (d->labels && d->class_names) text_addf(&path, "%s/", d->class_names[d->labels[i]]);
+        else if (d->labels) text_addf(&path, "%d/", d->labels[i]);
+        text_addf(&path, "%06d.png", i);
+        err = png_write(path.s, d->pixels + (size_t)i * per, d->h, d->w, d->c);
+        text_done(&path);
+    }
+    return err;
+}
+
+static err_t data_export(struct args *a)
+{
+    struct dataset *d;
+    const char *out = a->pos[2], *dot = strrchr(out, '.');
+    err_t err = ERR_OK;
+    if (dot && strchr(dot, '/')) dot = NULL;
+    if (dot && strcmp(dot, ".zip") && strcmp(dot, ".npz"))
+        return fail(ERR_USAGE, "%s: .zip (a data set as EDM reads it), .npz, or a directory without a dot in its name",
+                    out);
+    TRY(dataset_open(&d, a->pos[1]));
+    if (!d->pixels) err = fail(ERR_USAGE, "%s: points, not pictures", d->name);
+    else if (!dot) err = folder_write(d, out);
+    else if (!strcmp(dot, ".zip")) err = zip_write_images(out, d->pixels, d->labels, d->n, d->h, d->w, d->c);
+    else err = npz_write_images(out, d->pixels, d->labels, d->n, d->h, d->w, d->c);
+    if (!err) printf("wrote %s: %d images of %s\n", out, d->n, d->name);
+    dataset_free(d);
+    return err;
+}
+
 static const struct {
     const char *name, *arg;
     int least, most; /* of further arguments */
@@ -286,6 +328,7 @@ static const struct {
              {"show", " NAME", 1, 1, data_show},
              {"get", " NAME", 1, 1, data_get},
              {"import", " PATH", 1, 1, data_import},
+             {"export", " NAME OUT", 2, 2, data_export},
              {"check", " [NAME]", 0, 1, data_check},
              {"rm", " NAME", 1, 1, data_rm}};
 
@@ -301,7 +344,7 @@ static err_t data_command(struct args *a)
         return verbs[i].run(a);
     }
     const char *near = nearest_name(verb, names, ARRAY_LEN(verbs));
-    return fail(ERR_USAGE, "data: no '%s'%s%s%s (ls, show, get, import, check, rm)", verb,
+    return fail(ERR_USAGE, "data: no '%s'%s%s%s (ls, show, get, import, export, check, rm)", verb,
                 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
@@ -324,10 +367,10 @@ static const struct opt data_opts[] = {
     OPT_END};
 const struct command cmd_data = {
     .name = "data",
-    .args = "[ls|show NAME|get NAME|import PATH|check [NAME]|rm NAME]",
-    .help = "data sets: list, show, download, import, check, remove",
+    .args = "[ls|show NAME|get NAME|import PATH|export NAME OUT|check [NAME]|rm NAME]",
+    .help = "data sets: list, show, download, import, export, check, remove",
     .min_pos = 0,
-    .max_pos = 2,
+    .max_pos = 3,
     .opts = data_opts,
     .more =
         "get fetches cifar10 from its publisher (the archive stays in $XDG_CACHE_HOME/ect, else ~/.cache/ect) and "
@@ -342,6 +385,8 @@ const struct command cmd_data = {
         "A data set is one file NAME.safetensors in $ECT_DATA, else $XDG_DATA_HOME/ect/data, else\n"
         "~/.local/share/ect/data, known by the hash of its shape, pixels and labels. One made from JPEGs has another\n"
         "hash than its original, and statistics of the two never meet.\n"
+        "\n"
+        "export writes a .zip as EDM reads it, an .npz, or a directory with one directory a class.\n"
         "\n"
         "  ect data import cifar-10-batches-py\n"
         "  ect data import cifar-10-batches-py --size 16 --box --name cifar10-16\n"

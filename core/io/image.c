@@ -1,10 +1,12 @@
 /* Images out: PNG through libpng, grids, and numpy's .npz written by hand (a zip of stored .npy members). */
 #include "core/io/image.h"
 
+#include <errno.h>
 #include <math.h>
 #include <png.h>
 #include <setjmp.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/io/archive.h"
 
@@ -69,7 +71,11 @@ err_t png_write(const char *path, const uint8_t *px, int h, int w, int c)
     void *png;
     size_t n;
     TRY(png_encode(px, h, w, c, &png, &n));
-    err_t err = file_write_atomic(path, png, n);
+    FILE *f = fopen(path, "wb");
+    err_t err = f ? ERR_OK : fail(ERR_IO, "open %s: %s", path, strerror(errno));
+    bool whole = f && fwrite(png, 1, n, f) == n;
+    if (f && (fclose(f) || !whole)) err = fail(ERR_IO, "write %s: %s", path, strerror(errno));
+    if (f && err) unlink(path);
     mem_free(png);
     return err;
 }

@@ -6,6 +6,7 @@
 
 /* Encodes [h, w, c] uint8, c = 1 or 3, into memory (mem_free). */
 err_t png_encode(const uint8_t *px, int h, int w, int c, void **png, size_t *n) MUST_USE;
+/* One of many in a directory: not synced to disk, but whole or not there. */
 err_t png_write(const char *path, const uint8_t *px, int h, int w, int c) MUST_USE;
 /* Arranges n images [h, w, c] in rows of cols, each pixel scaled by zoom (nearest), gap pixels between;
  * mem_free(*out). */
