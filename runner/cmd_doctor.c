@@ -80,7 +80,7 @@ static void find_weights(struct findings *f)
     } all[] = {
         {"inception", "fid:pytorch, kid:pytorch; fid:nvidia (unverified: never compared with NVIDIA's own numbers)"},
         {"dinov2-vitl14", "fd_dinov2, kd_dinov2, precision_dinov2, ..."},
-        {"lpips-vgg", "loss.metric = lpips"}};
+        {"lpips-vgg", "metric = lpips"}};
     char key[64], text[600];
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         char *path;

@@ -46,7 +46,7 @@ static void help_targets(struct text *t)
                 "  l1            sum of |D|\n"
                 "  l2-mean, l1-mean  over the elements of an image, as CT and CD were trained\n"
                 "  l2-32         l2-mean of the images resized to 32x32\n"
-                "  lpips         needs its weights: `ect weights`\n"
+                "  lpips         needs its weights: `ect weights get lpips-vgg`\n"
                 "\nloss.teacher says whose weights the second pass takes: self, ema (loss.teacher_ema), frozen.\n"
                 "Recipes of each: `ect help recipes`; pair, curriculum and the like: `ect help design`.\n");
 }

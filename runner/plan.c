@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/ema.h"
+#include "core/metrics/weights.h"
 #include "core/rng.h"
 #include "db/query.h"
 
@@ -79,6 +80,17 @@ static err_t check_evals(struct plan *p, int cell)
     return ERR_OK;
 }
 
+/* A loss may need a published network: that too must be seen before anything is recorded. */
+static err_t check_weights(const struct script_cell *c)
+{
+    char *path;
+    if (strcmp(c->spec.metric.s, "lpips") != 0) return ERR_OK;
+    err_t err = weights_find("lpips-vgg", &path);
+    if (err) return fail_in(err, "%s, cell %s: metric = lpips", c->sweep, c->cell);
+    mem_free(path);
+    return ERR_OK;
+}
+
 static err_t list_jobs(struct plan *p)
 {
     p->ncells = script_ncells(p->script);
@@ -88,6 +100,7 @@ static err_t list_jobs(struct plan *p)
         struct dataset *d;
         int ignored;
         TRY(check_evals(p, cell));
+        TRY(check_weights(c));
         TRY(lab_data(p->lab, c->spec.data.s, &d));
         TRY(eval_list_of(&p->evals[cell], p->script, c->hash, d));
         for (int k = 1; k <= c->replicates; k++) TRY(add_job(p, cell, k, 0, &ignored));

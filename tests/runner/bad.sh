@@ -38,6 +38,9 @@ has "nearest setting" "batch"
 script fid.lua "" ""
 sed -i 's/nfe = { 1 }/nfe = { 1 }, metrics = { "fid" }/' fid.lua
 exits "fid without its extractor" 6 "$ECT" run fid.lua
+has "how to get it" "ect weights get inception"
+exits "lpips without its network" 6 "$ECT" run tiny.lua --set metric=lpips
+has "how to get it too" "ect weights get lpips-vgg"
 if [ -e ect.db ]; then not_ok "no ledger after refused scripts"; else ok "no ledger after refused scripts"; fi
 
 # outcomes: one cell diverges, one has an error in its function; the others are done
