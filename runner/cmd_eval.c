@@ -59,7 +59,7 @@ static err_t eval_command(struct args *a)
 }
 
 static const struct opt eval_opts[] = {
-    {"metrics", 0, "LIST", "fd_pixel,fd_random"},
+    {"metrics", 0, "LIST", "such as fid,fd_dinov2,fd_random (below)"},
     {"nfe", 0, "LIST", "network evaluations per image, such as 1,2"},
     {"samples", 0, "N", "generated images"},
     {"sampler", 0, "NAME", "ect, heun, euler, dpmpp-2m, ... (eval.sampler in ect help settings)"},
@@ -80,6 +80,11 @@ const struct command cmd_eval = {
     .min_pos = 1,
     .max_pos = 1,
     .opts = eval_opts,
-    .more = "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
-            "computed again.",
+    .more =
+        "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
+        "computed again; a pass that was cut short goes on where it was.\n"
+        "Metrics: fid (fid:pytorch, fid:nvidia), and fd, kd, precision, recall, density, coverage in a feature\n"
+        "space: fd_dinov2, kd_random, precision_dinov2; spaces are pixel, random, inception, dinov2 (dinov2-vits14,\n"
+        "-vitb14, -vitl14, -vitg14). :n divides covariances by N (fid:n), :k3 takes 3 neighbours. Of points: energy, "
+        "sw2.",
     .run = eval_command};

@@ -329,18 +329,19 @@ static void control_identity(const struct eval_item *x, const char *name, const 
     sampler_defaults(&q.sampler, "ect", 1);
     q.shifted = true;
     q.cond = false;
-    q.stats[0] = 0; /* controls are of the data set */
     text_addf(canon, "control=%s\n", name);
     eval_identity(&q, d, canon, ignored);
     sha256_text(text_str(canon), canon->len, sha);
 }
 
-/* The first item of each (metric, samples, seed) stands for it. */
+/* The first item of each (metric, samples, seed) stands for it. Controls are of the data set: what is measured against statistics from a
+ * file has none. */
 static bool speaks_for_control(const struct eval_list *l, int i)
 {
+    if (l->v[i].q.stats[0]) return false;
     for (int k = 0; k < i; k++)
-        if (!strcmp(l->v[k].q.metric, l->v[i].q.metric) && l->v[k].q.samples == l->v[i].q.samples &&
-            l->v[k].q.seed == l->v[i].q.seed)
+        if (!l->v[k].q.stats[0] && !strcmp(l->v[k].q.metric, l->v[i].q.metric) &&
+            l->v[k].q.samples == l->v[i].q.samples && l->v[k].q.seed == l->v[i].q.seed)
             return false;
     return true;
 }
