@@ -5,6 +5,7 @@
 
 #include "core/metrics/weights.h"
 #include "core/train.h"
+#include "db/query.h"
 #include "runner/fetch.h"
 
 static err_t host_predict(void *ctx, const struct spec *s, double *flops_total, double *flops_executed, double *params)
@@ -74,4 +75,20 @@ err_t lab_data(struct lab *b, const char *name, struct dataset **d)
     TRY(dataset_open(d, name));
     b->data[b->ndata++] = *d;
     return ERR_OK;
+}
+
+err_t lab_data_of_run(struct lab *b, const char *name, const char *run_id, struct dataset **d)
+{
+    struct table t;
+    TRY(lab_data(b, name, d));
+    TRY(query(b->ledger, &t, "SELECT value FROM v_provenance WHERE run = ? AND key = 'data.sha'", "s", run_id));
+    err_t err = ERR_OK;
+    if (t.nrows && strcmp(table_at(&t, 0, 0)->text, (*d)->sha) != 0)
+        err = fail(
+            ERR_FAILED,
+            "run %s was trained on other contents of the data set %s (%.12s..., now %.12s...): import those again, "
+            "or this one under another name",
+            run_id, name, table_at(&t, 0, 0)->text, (*d)->sha);
+    table_done(&t);
+    return err;
 }

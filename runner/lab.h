@@ -16,5 +16,7 @@ struct lab {
 void lab_init(struct lab *b, struct ledger *ledger);
 void lab_done(struct lab *b);                                                 /* closes the ledger too */
 err_t lab_data(struct lab *b, const char *name, struct dataset **d) MUST_USE; /* opened once, owned by the lab */
+/* The same for a run that exists: ERR_FAILED where it was trained on other contents under that name. */
+err_t lab_data_of_run(struct lab *b, const char *name, const char *run_id, struct dataset **d) MUST_USE;
 
 #endif

@@ -65,7 +65,7 @@ static err_t open_all(struct subject *s, struct args *a, const char *name)
     if (err) return err;
     TRY(recorded_evals(s));
     TRY(subject_options(s, a));
-    TRY(lab_data(&s->lab, s->spec.data.s, &s->data));
+    TRY(lab_data_of_run(&s->lab, s->spec.data.s, id, &s->data));
     const char *device = args_get(a, "device");
     if (!device) device = s->row.device && *s->row.device ? s->row.device : "cpu";
     TRY(kernels_find(device, &s->kernels));

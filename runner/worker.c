@@ -427,7 +427,7 @@ static err_t work(struct worker *w)
     TRY(ledger_run_lock(l, w->o->run, &w->lock));
     TRY(ledger_get_run(l, w->o->run, &w->row));
     TRY(open_script(w));
-    TRY(lab_data(&w->lab, w->cell->spec.data.s, &w->data));
+    TRY(lab_data_of_run(&w->lab, w->cell->spec.data.s, w->row.id, &w->data));
     w->dir = ledger_run_dir(l, w->row.id);
     w->ckpt = mem_printf("%s/ckpt", w->dir);
     TRY(dir_make(w->ckpt));

@@ -15,9 +15,10 @@ static err_t step(struct pass *p)
     float *g = pass_logits_grad_out(p);
     for (int i = 0; i < n; i++) {
         const float *z = logits + (ptrdiff_t)i * classes;
-        double top = (double)z[0], sum = 0;
+        double top = (double)z[0];
         for (int k = 1; k < classes; k++) top = (double)z[k] > top ? (double)z[k] : top;
-        for (int k = 0; k < classes; k++) sum += exp((double)z[k] - top);
+        double sum = exp((double)z[0] - top);
+        for (int k = 1; k < classes; k++) sum += exp((double)z[k] - top);
         loss[i] = w[i] * (log(sum) + top - (double)z[y[i]]);
         for (int k = 0; k < classes; k++)
             g[i * classes + k] = (float)(w[i] * (exp((double)z[k] - top) / sum - (k == y[i])));

@@ -208,6 +208,23 @@ static void splits(void **state)
     assert_err(ERR_USAGE, take(path_of("f"), &(struct import_options){.split = "half"}, &r));
 }
 
+static void pack(const char *name, const char *json, int pictures)
+{
+    struct archive_writer *w;
+    assert_ok(archive_create(&w, path_of("%s", name)));
+    for (int i = 0; i < pictures; i++) {
+        char file[32];
+        void *png;
+        size_t n;
+        snprintf(file, sizeof file, "%d.png", i);
+        assert_ok(png_encode(&pixels[i][0][0][0], SIDE, SIDE, 3, &png, &n));
+        assert_ok(archive_add(w, file, png, n, true));
+        mem_free(png);
+    }
+    if (json) assert_ok(archive_add(w, "dataset.json", json, strlen(json), false));
+    assert_ok(archive_finish(w));
+}
+
 static void zips(void **state)
 {
     (void)state;
@@ -215,6 +232,13 @@ static void zips(void **state)
     assert_ok(zip_write_images(path_of("z.zip"), &pixels[0][0][0][0], classes, N, SIDE, SIDE, 3));
     assert_ok(take_as(path_of("z.zip"), "z"));
     same("z");
+    /* labels belong to names, in whatever order they are written */
+    struct dataset *d;
+    pack("turned.zip", "{\"labels\": [[\"2.png\", 1], [\"0.png\", 2], [\"1.png\", 0]]}", 3);
+    assert_ok(take_as(path_of("turned.zip"), "turned"));
+    assert_ok(dataset_open(&d, "turned"));
+    assert_memory_equal(d->labels, ((int32_t[]){2, 0, 1}), 3 * sizeof(int32_t));
+    dataset_free(d);
     assert_ok(zip_write_images(path_of("u.zip"), &pixels[0][0][0][0], NULL, N, SIDE, SIDE, 3));
     assert_ok(take(path_of("u.zip"), &(struct import_options){0}, &r));
     assert_string_equal(r.name, "u");
@@ -472,23 +496,6 @@ static void bad_pictures(void **state)
     refused(path_of("empty"), ERR_FORMAT, "no pictures", NULL);
     put(path_of("x.tar.xz"), "x", 1);
     refused(path_of("x.tar.xz"), ERR_USAGE, "unpack it first", NULL);
-}
-
-static void pack(const char *name, const char *json, int pictures)
-{
-    struct archive_writer *w;
-    assert_ok(archive_create(&w, path_of("%s", name)));
-    for (int i = 0; i < pictures; i++) {
-        char file[32];
-        void *png;
-        size_t n;
-        snprintf(file, sizeof file, "%d.png", i);
-        assert_ok(png_encode(&pixels[i][0][0][0], SIDE, SIDE, 3, &png, &n));
-        assert_ok(archive_add(w, file, png, n, true));
-        mem_free(png);
-    }
-    if (json) assert_ok(archive_add(w, "dataset.json", json, strlen(json), false));
-    assert_ok(archive_finish(w));
 }
 
 static void bad_zips(void **state)
