@@ -294,6 +294,25 @@ static void views(void **state)
     text_done(&t);
 }
 
+/* Buffers that a module does not save are no part of its state_dict. */
+static void buffers_not_saved(void **state)
+{
+    (void)state;
+#define ARRAY                                                                                                          \
+    "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\1btR(I1\n(I1\ntcnumpy\ndtype\n("                  \
+    "U\2u1I00\nI01\ntRI00\nU\1xtb"
+    static const char net[] = "cm\nNet\n)\x81}(U\x0b_parameters}U\x08_buffers}(U\1a" ARRAY "U\1b" ARRAY
+                              "uU\x1b_non_persistent_buffers_set\x8f(U\1b\x90U\x08_modules}ub.";
+    struct tensors *f;
+    double x;
+    assert_ok(tensors_open_bytes(&f, net, sizeof net - 1, "net"));
+    assert_int_equal(tensors_count(f), 1);
+    assert_string_equal(tensors_at(f, 0)->name, "a");
+    assert_ok(tensor_read_f64(tensors_at(f, 0), &x, 1));
+    assert_near(x, 'x', 0);
+    tensors_close(f);
+}
+
 /* A module that contains itself, twice the same module, and a maze of lists that would be listed 2^40 times. */
 static void cycles_and_mazes(void **state)
 {
@@ -390,9 +409,10 @@ static void cuts_and_flips(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kinds),      cmocka_unit_test(what_a_pickle_says), cmocka_unit_test(npy_arrays),
-        cmocka_unit_test(npz_images), cmocka_unit_test(archives),           cmocka_unit_test(neither_kind_of_zip),
-        cmocka_unit_test(views),      cmocka_unit_test(cycles_and_mazes),   cmocka_unit_test(cuts_and_flips)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kinds),          cmocka_unit_test(what_a_pickle_says),
+                                       cmocka_unit_test(npy_arrays),     cmocka_unit_test(npz_images),
+                                       cmocka_unit_test(archives),       cmocka_unit_test(neither_kind_of_zip),
+                                       cmocka_unit_test(views),          cmocka_unit_test(cycles_and_mazes),
+                                       cmocka_unit_test(cuts_and_flips), cmocka_unit_test(buffers_not_saved)};
     return cmocka_run_group_tests(tests, make_dir, NULL);
 }
