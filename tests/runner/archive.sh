@@ -52,7 +52,7 @@ whole = open("ustar.tar.gz", "rb").read()
 open("cut.tar.gz", "wb").write(whole[:-2000])
 open("sum.tar.gz", "wb").write(whole[:-8] + bytes(4) + whole[-4:])
 plain = bytearray(gzip.decompress(whole))
-plain[512 + 130] ^= 1  # a digit of a size
+plain[512 + 136] ^= 1  # a digit of a date
 open("head.tar.gz", "wb").write(gzip.compress(bytes(plain)))
 head = bytearray(gzip.decompress(whole)[512:1024])
 head[124:136] = b"77777777777\0"

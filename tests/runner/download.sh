@@ -61,14 +61,14 @@ P
 "$py" "$server" cert.pem key.pem serve & pid=$!
 trap 'kill $pid 2> /dev/null; rm -rf "$TMP"' EXIT
 i=0
-while [ ! -e serve/ports ] && [ $i -lt 200 ]; do i=$((i + 1)); sleep 0.05; done
+while [ ! -e serve/ports ] && [ $i -lt 600 ]; do i=$((i + 1)); sleep 0.05; done
 read -r port plain < serve/ports
 at=https://localhost:$port
 sum=$(sha256sum serve/net | cut -d' ' -f1)
 newsum=$(sha256sum serve/net.new | cut -d' ' -f1)
 what=edm2-img64-s
 file=$W/$what.pkl
-get() { way=$1; shift; "$ECT" weights get $what --url "$at/$way" --tries 3 --timeout 5 "$@"; }
+get() { way=$1; shift; timeout 60 "$ECT" weights get $what --url "$at/$way" --tries 3 --timeout 5 "$@"; }
 fresh() { rm -rf "$W"; : > serve/log; }
 requests() { grep -c "$1" serve/log; }
 is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "$2 instead of $3"; fi; }
@@ -113,7 +113,7 @@ check "cuts: its bytes" cmp serve/net "$file"
 fresh
 "$ECT" weights get $what --url "$at/slow/net" > slow.out 2>&1 & job=$!
 i=0
-while [ "$(stat -c %s "$file.part" 2> /dev/null || echo 0)" -lt 100000 ] && [ $i -lt 100 ]; do i=$((i + 1)); sleep 0.05; done
+while [ "$(stat -c %s "$file.part" 2> /dev/null || echo 0)" -lt 100000 ] && [ $i -lt 600 ]; do i=$((i + 1)); sleep 0.05; done
 kill -INT $job
 wait $job
 is "interrupted: its exit code" $? 75
