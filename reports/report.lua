@@ -335,15 +335,28 @@ local function table_rows(s, by)
     return rows
 end
 
--- Steps of the consistency sampler that the sweep evaluates, in the script's order.
-function Sweep:steps()
+-- What a metric was declared to be measured with, as the columns' endings: "1", "2", "heun35". In the order of declaration, numbers of one
+-- set ascending. metric: nil for those of any.
+function Sweep:endings(metric)
     local list = {}
     for _, e in ipairs(self.declared.evals or {}) do
-        for _, n in ipairs(e.nfe or {}) do
-            if (e.sampler or "ect") == "ect" and not contains(list, n) then list[#list + 1] = n end
+        local sampler, nfe = e.sampler or "ect", { table.unpack(e.nfe or {}) }
+        table.sort(nfe)
+        for _, n in ipairs((not metric or contains(e.metrics, metric)) and nfe or {}) do
+            local ending = ("%s%d"):format(sampler == "ect" and "" or sampler, n)
+            if not contains(list, ending) then list[#list + 1] = ending end
         end
     end
-    return #list > 0 and list or { 1, 2 }
+    return self.declared.evals and list or { "1", "2" }
+end
+
+-- Endings by which by = "nfe" tells fronts apart: steps of the consistency sampler, or of whatever there is.
+function Sweep:steps()
+    local list, all = {}, self:endings()
+    for _, ending in ipairs(all) do
+        if tonumber(ending) then list[#list + 1] = ending end
+    end
+    return #list > 0 and list or all
 end
 
 function Sweep:metrics()
@@ -360,7 +373,15 @@ end
 function Sweep:fronts()
     local declared = self.declared.pareto
     if not declared or #declared == 0 then
-        declared = { { min = { "flops_total", self:metrics()[1] .. "@1" }, by = "nfe" } }
+        local metric = self:metrics()[1]
+        local out = {}
+        local endings = self:endings(metric)
+        for i, ending in ipairs(endings) do
+            if i == 1 or i == #endings then -- more would be a page of figures
+                out[#out + 1] = { name = "front@" .. ending, min = { "flops_total", ("%s@%s"):format(metric, ending) }, max = {} }
+            end
+        end
+        return out
     end
     local out = {}
     for _, p in ipairs(declared) do
@@ -369,7 +390,7 @@ function Sweep:fronts()
                 local front = { name = "front@" .. n, min = {}, max = {} }
                 local function at_steps(key)
                     if not key:find "@" and not RUN_COLUMNS[key] then return key .. "@" .. n end
-                    return (key:gsub("@%d+$", "@" .. n))
+                    return (key:gsub("@%d+$", function() return "@" .. n end))
                 end
                 for _, key in ipairs(p.min or {}) do front.min[#front.min + 1] = at_steps(key) end
                 for _, key in ipairs(p.max or {}) do front.max[#front.max + 1] = at_steps(key) end
@@ -492,6 +513,9 @@ end
 -- Other samplers of the baselines (EDM's Heun): what the ledger has of them.
 local function sampler_rows(s, parent, columns, first, ncols)
     local seen, order, out = {}, {}, {}
+    for _, c in ipairs(columns) do
+        if c.metric then seen[c.sampler .. c.nfe] = true end -- a column of its own
+    end
     for k = 1, s.replicates do
         for _, e in ipairs(parent.runs[k] and parent.runs[k].evals or {}) do
             local key = e.sampler .. e.nfe
@@ -626,6 +650,9 @@ function Sweep:table(spec)
         out.groups[3].label = "Controls"
     end
     out.text = spec.text or self:explain(out)
+    if (spec.left_out or 0) > 0 then
+        out.text = ("%s %d more columns: s:table { cols = {...} } in the script chooses."):format(out.text, spec.left_out)
+    end
     return out
 end
 
@@ -665,15 +692,46 @@ function Sweep:explain(t)
     return table.concat(text, " ")
 end
 
--- The tables that the script declares, or one of every metric at every number of steps.
-function Sweep:tables()
-    local declared = self.declared.tables
-    if declared and #declared > 0 then return declared end
-    local cols = {}
-    for _, metric in ipairs(self:metrics()) do
-        for _, n in ipairs(self:steps()) do cols[#cols + 1] = ("%s@%d"):format(metric, n) end
+local MOST_COLUMNS = 12 -- of metrics in a table that nobody wrote
+
+-- Columns of every declared evaluation, metric by metric; of too many, each metric's first ones and its last.
+local function declared_columns(s)
+    local metrics, cols, left_out = s:metrics(), {}, 0
+    local most = math.max(2, MOST_COLUMNS // #metrics)
+    for _, metric in ipairs(metrics) do
+        local endings = s:endings(metric)
+        for i, ending in ipairs(endings) do
+            if i < most or i == #endings then cols[#cols + 1] = ("%s@%s"):format(metric, ending) else left_out = left_out + 1 end
+        end
     end
-    return { { rows = "cell", cols = cols } }
+    return cols, left_out
+end
+
+-- The tables that the script declares, or one of every declared evaluation. Where their columns are not what was asked for (evaluations
+-- of the command line replace the script's), a table of that comes first.
+function Sweep:tables()
+    local out, shown, unasked = {}, {}, false
+    for _, t in ipairs(self.declared.tables or {}) do
+        out[#out + 1] = t
+        for _, key in ipairs(t.cols) do
+            local c = parse_column(key)
+            if c.metric then
+                shown[("%s@%s%d"):format(c.metric, c.sampler == "ect" and "" or c.sampler, c.nfe)] = true
+                unasked = unasked or (self.declared.evals and not declared_eval(self.declared, c))
+            end
+        end
+    end
+    local cols, left_out = declared_columns(self)
+    if #out > 0 then
+        local rest = {}
+        for _, key in ipairs(cols) do
+            if not shown[key] then rest[#rest + 1] = key end
+        end
+        if not unasked or #rest == 0 then return out end
+        cols = rest
+    end
+    table.insert(out, 1, { rows = "cell", cols = cols, left_out = left_out })
+    return out
 end
 
 require "report_figures"

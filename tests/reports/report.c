@@ -275,6 +275,57 @@ static void test_settings_of_samplers(void **state)
     }
 }
 
+static void keys_are(const struct fixture *f, const char *table, const char *want)
+{
+    json_t *j = parse(f), *b, *col;
+    struct text got = {0};
+    size_t i, c;
+    json_array_foreach(json_object_get(j, "blocks"), i, b)
+    {
+        const char *id = json_string_value(json_object_get(b, "id"));
+        if (!id || strcmp(id, table)) continue;
+        json_array_foreach(json_object_get(b, "columns"), c, col)
+            text_addf(&got, "%s%s", c ? " " : "", json_string_value(json_object_get(col, "key")));
+    }
+    assert_string_equal(text_str(&got), want);
+    text_done(&got);
+    json_decref(j);
+}
+
+#define EVALS                                                                                                          \
+    "\"evals\":[{\"nfe\":[5],\"sampler\":\"heun\",\"metrics\":[\"fd_pixel\"]},"                                        \
+    "{\"nfe\":[10,2],\"sampler\":\"dpmpp-2m\",\"metrics\":[\"fd_pixel\"]}]"
+
+/* Without s:table: what was declared to be evaluated, numbers in their order. Where the script's columns are not what was asked for (--set
+ * eval.sampler=...), the former come first. */
+static void test_columns_of_declared_evaluations(void **state)
+{
+    (void)state;
+    struct fixture f = {.variants = true, .declared = "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[]," EVALS "}"};
+    keys_are(&f, "main",
+             "cell fd_pixel@heun5 fd_pixel@dpmpp-2m2 fd_pixel@dpmpp-2m10 flops_total seconds front@heun5 "
+             "front@dpmpp-2m10 n");
+    json_t *j = parse(&f);
+    assert_true(num_of(cell_of(j, "main", "base", "fd_pixel@dpmpp-2m10"), "mean") >= 200);
+    assert_string_equal(text_of(cell_of(j, "main", "base", "fd_pixel@dpmpp-2m2"), "kind"), "missing");
+    json_decref(j);
+    f.declared = "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[{\"rows\":\"cell\",\"cols\":[\"fd_random@1\"]}],"
+                 "\"pareto\":[{\"min\":[\"flops_total\",\"fd_pixel@2\"],\"by\":\"nfe\"}]," EVALS "}";
+    keys_are(&f, "main",
+             "cell fd_pixel@heun5 fd_pixel@dpmpp-2m2 fd_pixel@dpmpp-2m10 flops_total seconds front@heun5 "
+             "front@dpmpp-2m2 front@dpmpp-2m10 n");
+    keys_are(&f, "table2", "cell fd_random@1 flops_total seconds front@heun5 front@dpmpp-2m2 front@dpmpp-2m10 n");
+    f.declared = "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[],\"evals\":[{\"nfe\":[1,2,4,8,16,32,64,128],"
+                 "\"sampler\":\"flow-euler\",\"metrics\":[\"energy\",\"sw2\"]}]}";
+    keys_are(&f, "main",
+             "cell energy@flow-euler1 energy@flow-euler2 energy@flow-euler4 energy@flow-euler8 energy@flow-euler16 "
+             "energy@flow-euler128 sw2@flow-euler1 sw2@flow-euler2 sw2@flow-euler4 sw2@flow-euler8 sw2@flow-euler16 "
+             "sw2@flow-euler128 flops_total seconds front@flow-euler1 front@flow-euler128 n");
+    struct text t = render(&f, "md");
+    assert_has(t.s, "4 more columns");
+    text_done(&t);
+}
+
 /* The paired intervals are those of the golden files: c=0.0043 minus base is [+0.0005, +0.0035] for fd_random@2, and includes 0 for @1. */
 static void test_claims(void **state)
 {
@@ -682,6 +733,7 @@ int main(void)
                                        T(test_nan_replicate),
                                        T(test_evaluators_are_not_mixed),
                                        T(test_settings_of_samplers),
+                                       T(test_columns_of_declared_evaluations),
                                        T(test_claims),
                                        T(test_diverged_and_missing),
                                        T(test_baselines_and_controls),
