@@ -16,6 +16,7 @@ static void help_all(struct text *t)
                 "  ect help settings   every setting, its default and range\n"
                 "  ect help recipes    recipes and networks by name\n"
                 "  ect help targets    training objectives, and the metrics of their losses\n"
+                "  ect help script     the script language: one script with every part of it\n"
                 "  ect help design     every design function with its equation\n"
                 "  ect --version\n\n"
                 "Exit codes: 0 ok, 1 failed, 2 usage or bad script, 3 some cells failed, 4 stale report,\n"
@@ -59,16 +60,17 @@ static err_t help_run(struct args *a)
     else if (!strcmp(a->pos[0], "settings")) spec_help(&t);
     else if (!strcmp(a->pos[0], "recipes")) help_recipes(&t);
     else if (!strcmp(a->pos[0], "targets")) help_targets(&t);
+    else if (!strcmp(a->pos[0], "script")) text_add(&t, embed_find("experiments/example.lua")->data);
     else if (!strcmp(a->pos[0], "design")) text_add(&t, embed_find("lua/ect/design.lua")->data);
     else if (command_find(a->pos[0])) command_help(command_find(a->pos[0]), &t);
-    else err = fail(ERR_USAGE, "no help on %s (a command, `settings`, `recipes`, `targets` or `design`)", a->pos[0]);
+    else err = fail(ERR_USAGE, "no help on %s (a command, `settings`, `recipes`, `targets`, `script` or `design`)", a->pos[0]);
     fputs(text_str(&t), stdout);
     text_done(&t);
     return err;
 }
 
 const struct command cmd_help = {.name = "help",
-                                 .args = "[COMMAND|settings|recipes|targets|design]",
+                                 .args = "[COMMAND|settings|recipes|targets|script|design]",
                                  .help = "this list; one command; every setting",
                                  .max_pos = 1,
                                  .run = help_run};
