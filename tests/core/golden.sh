@@ -30,14 +30,14 @@ for kind in output loss gradient 'gradient of x' 'noise level' 'teacher evaluate
     has "a disturbed $kind is noticed" "caught  $kind  "
 done
 
-# One bit of data at a time, the exponent's highest: the last tensor of these files is a gradient, a loss, a distance.
+# One bit of data at a time, the exponent's highest: the last tensor of these files is a gradient, a loss, a distance, a sample.
 damage() { # FILE: in its last value
     mkdir -p "$TMP/d" && rm -f "$TMP/d/"* && cp "$V/$1" "$TMP/d/x.safetensors" && chmod u+w "$TMP/d/x.safetensors"
     size=$(wc -c < "$TMP/d/x.safetensors")
     was=$(tail -c 1 "$TMP/d/x.safetensors" | od -An -tu1 | tr -d ' ')
     printf "\\$(printf %o $((was ^ 64)))" | dd of="$TMP/d/x.safetensors" bs=1 seek=$((size - 1)) conv=notrunc 2> /dev/null
 }
-for f in edm_loss ect_loss_main frechet; do
+for f in edm_loss ect_loss_main frechet sampler_ect; do
     damage $f.safetensors
     run "$TMP/d"
     if [ $rc -eq 1 ] && grep -q '^fail' "$TMP/out"; then ok "a damaged $f is noticed"; else not_ok "a damaged $f is noticed" "$(cat "$TMP/out")"; fi

@@ -11,6 +11,9 @@
 #include "core/nets.h"
 #include "lua/script.h"
 
+/* Of D where a file has no float64 twin of it: what the families of networks show on average, relative to the largest value. */
+#define NET_NOISE 4e-7
+
 enum { GOLDEN_KINDS = 64 };
 struct golden {
     const struct kernels *k;
@@ -60,6 +63,8 @@ bool has_tensor(const struct gfile *f, const char *fmt, ...) PRINTF(2, 3);
 json_t *meta_json(const struct gfile *f, const char *key); /* json_decref; NULL if absent or no JSON */
 double json_num(const json_t *o, const char *key, double absent);
 double max_abs(const double *x, size_t n);
+/* What |a - b| of a float run and its twin is at most, as their median says it: one wrong value cannot widen its own bound. */
+double noise_between(const double *a, const double *b, size_t n);
 double noise_floor(double f32_vs_f64); /* at least half a unit in the last place of a float */
 extern const double bound_factor;      /* 20 */
 

@@ -6,9 +6,6 @@
 
 #include "core/train_pass.h"
 
-/* D_t and D_r have no float64 twin: what the families of networks show on average, relative to the largest value. */
-#define D_NOISE 4e-7
-
 struct batch { /* shared by the cases of a file */
     struct gnet net;
     size_t n;
@@ -218,8 +215,8 @@ static void check_case(struct gfile *f, const struct batch *b, const char *weigh
         if (teacher)
             part_same(&p, "teacher evaluated", "teacher evaluated", pass_teacher_ran(pass) ? "true" : "false",
                       json_is_true(teacher) ? "true" : "false");
-        compare_images(&p, b, pass_d_t(pass), prefix, "D_t", D_NOISE);
-        compare_images(&p, b, pass_d_r(pass), prefix, "D_r", D_NOISE);
+        compare_images(&p, b, pass_d_t(pass), prefix, "D_t", NET_NOISE);
+        compare_images(&p, b, pass_d_r(pass), prefix, "D_r", NET_NOISE);
     }
     part_end(&p);
 

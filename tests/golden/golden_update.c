@@ -54,21 +54,22 @@ static struct trace run_optimiser(struct golden *g, const struct optim_config *c
 static void compare_columns(struct part *p, const char *kind, const char *what, const double *got, const double *want,
                             const double *f32, size_t steps, size_t n)
 {
-    double *a = mem_array(steps, sizeof(double)), *b = mem_array(steps, sizeof(double));
+    double *a = mem_array(steps, sizeof(double)), *b = mem_array(steps, sizeof(double)),
+           *c = mem_array(steps, sizeof(double));
     int tensors = p->tensors;
     for (size_t j = 0; j < n; j++) {
-        double noise = 0;
         for (size_t i = 0; i < steps; i++) {
             a[i] = got[i * n + j];
             b[i] = want[i * n + j];
-            if (f32 && fabs(f32[i * n + j] - b[i]) > noise) noise = fabs(f32[i * n + j] - b[i]);
+            c[i] = f32 ? f32[i * n + j] : b[i];
         }
-        double most = max_abs(b, steps);
+        double most = max_abs(b, steps), noise = noise_between(b, c, steps);
         part_close(p, kind, what, a, b, steps, bound_factor * noise_floor(most > 0 ? noise / most : 0) * most);
     }
     p->tensors = tensors + 1;
     mem_free(a);
     mem_free(b);
+    mem_free(c);
 }
 
 static void check_run(struct gfile *f, const char *name, const json_t *run, const double *p0, const double *grads,
