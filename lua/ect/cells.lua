@@ -133,6 +133,7 @@ function cells.finish()
         add_cells(sweep)
         check_shown(sweep)
         check_claims(sweep)
+        for _, text in ipairs(sweep.warnings) do host.log(text, true) end
         out[#out + 1] = {
             name = sweep.name, seed = tonumber(sweep.base.seed or settings.fields.seed.default), first = sweep.first,
             ncells = sweep.ncells, declared = declared(sweep), base = sweep.base, evals = sweep.evals,

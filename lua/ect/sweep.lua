@@ -1,6 +1,7 @@
 -- sweep: what a script declares. ect.run is one cell, ect.sweep a base and the cells around it; nothing runs here.
 local settings, sandbox, points = require "ect.settings", require "ect.sandbox", require "ect.points"
 local args, evals, recipes, def = require "ect.args", require "ect.evals", require "ect.recipes", require "ect.def"
+local columns = require "ect.columns"
 local complain = host.complain
 
 local sweeps = { list = {}, by_object = setmetatable({}, { __mode = "k" }) }
@@ -66,7 +67,7 @@ local function declare(kind, name, options, allowed)
         if s.name == name then complain(("%s: the name is taken by a %s"):format(title, s.kind)) end
     end
     check_options(title, options, allowed)
-    local sweep = { kind = kind, name = name, title = title, factors = {}, factor_order = {}, points = { points.root }, tables = {}, pareto = {}, claims = {} }
+    local sweep = { kind = kind, name = name, title = title, factors = {}, factor_order = {}, points = { points.root }, tables = {}, pareto = {}, claims = {}, warnings = {} }
     sweep.base = base_of(sweep, options)
     sweep.evals = evals.sets(sweep.base, options.eval, sweep.eval_override)
     sweeps.list[#sweeps.list + 1] = sweep
@@ -146,7 +147,9 @@ local function show_methods(methods)
         if t.cols == nil then complain("table: cols is needed: the columns to show") end
         if t.stat ~= nil and t.stat ~= "paired95" then complain(("table: no statistic '%s' (there is: paired95)"):format(tostring(t.stat)), "stat") end
         if t.vs ~= nil and type(t.vs) ~= "string" then complain("table: vs must be a label", "vs") end
-        sweep.tables[#sweep.tables + 1] = { rows = rows, cols = list_of_text("table", "cols", t.cols), vs = t.vs, stat = t.stat or "paired95" }
+        local cols = list_of_text("table", "cols", t.cols)
+        columns.check(sweep, "table", "cols", cols)
+        sweep.tables[#sweep.tables + 1] = { rows = rows, cols = cols, vs = t.vs, stat = t.stat or "paired95" }
         if rows ~= "cell" and not sweep.factors[rows] then
             local names = { "cell" }
             for _, f in ipairs(sweep.factor_order) do names[#names + 1] = f.name end
@@ -161,7 +164,8 @@ local function show_methods(methods)
         check_options("pareto", t, { min = true, max = true, by = true })
         local p = { min = list_of_text("pareto", "min", t.min or {}), max = list_of_text("pareto", "max", t.max or {}), by = t.by }
         if #p.min + #p.max < 2 then complain("pareto: at least two objectives are needed in min and max") end
-        if t.by ~= nil and type(t.by) ~= "string" then complain("pareto: by must be a name", "by") end
+        if t.by ~= nil and t.by ~= "nfe" then complain(("pareto: no by = '%s' (there is: nfe, one front a number of evaluations)"):format(tostring(t.by)), "by") end
+        for _, key in ipairs { "min", "max" } do columns.check(sweep, "pareto", key, p[key], p.by == "nfe") end
         sweep.pareto[#sweep.pareto + 1] = p
         return o
     end
@@ -181,6 +185,8 @@ local function show_methods(methods)
         if c.better == c.than and c.metric == c.than_metric then
             complain("claim: than or than_metric is needed: a cell is not better than itself", "than")
         end
+        columns.check(sweep, "claim", "metric", { c.metric })
+        columns.check(sweep, "claim", "than_metric", { c.than_metric })
         sweep.claims[#sweep.claims + 1] = c
         return o
     end

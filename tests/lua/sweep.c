@@ -194,21 +194,59 @@ static void claims(void **state)
     struct script *s =
         accepted(HEAD "local s = ect.sweep 's' {}\ns:ablate { c = { 0, 1 } }\n"
                       "s:claim { text = 'c helps', better = 'c=1', than = 'base', metric = 'fd_random@1' }\n"
-                      "s:claim { text = '2 steps', better = 'base', metric = 'a@2', than_metric = 'a@1' }");
+                      "s:claim { text = '2 steps', better = 'base', metric = 'sw2@2', than_metric = 'sw2@1' }");
     assert_has(script_sweep_at(s, 0)->declared,
                "\"claims\":[{\"better\":\"c=1\",\"metric\":\"fd_random@1\",\"text\":\"c helps\",\"than\":\"base\","
-               "\"than_metric\":\"fd_random@1\"},{\"better\":\"base\",\"metric\":\"a@2\",\"text\":\"2 "
-               "steps\",\"than\":\"base\",\"than_metric\":\"a@1\"}]");
+               "\"than_metric\":\"fd_random@1\"},{\"better\":\"base\",\"metric\":\"sw2@2\",\"text\":\"2 "
+               "steps\",\"than\":\"base\",\"than_metric\":\"sw2@1\"}]");
     script_close(s);
     s = accepted(HEAD "local s = ect.sweep 's' {}");
     assert_null(strstr(script_sweep_at(s, 0)->declared, "claims"));
     script_close(s);
-    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'bas', than = 'base', metric = 'a@1' }",
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'bas', than = 'base', metric = 'sw2@1' }",
             "did you mean 'base'?");
-    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base', metric = 'a@1' }",
+    refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base', metric = 'sw2@1' }",
             "not better than itself");
     refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base' }", "metric is needed");
     refused(HEAD "local s = ect.sweep 's' {}\ns:claim { txt = 'x' }", "did you mean 'text'?");
+}
+
+static struct text said;
+static void hear(void *ctx, enum log_level level, const char *line)
+{
+    (void)ctx, (void)level;
+    text_addf(&said, "%s\n", line);
+}
+
+/* A name that nothing could ever fill is refused at its line; what `ect eval` could fill is not. */
+static void columns(void **state)
+{
+    (void)state;
+#define W HEAD "local s = ect.sweep 's' { eval = { nfe = {1, 2}, metrics = {'fd_random', 'fid'} } }\n"
+    refused(W "s:table {\n cols = { 'fd_randm@1', 'seconds' } }",
+            "dir/test.lua:4: table: no column 'fd_randm@1': did you mean 'fd_random@1'?");
+    refused(W "s:pareto { min = {'flop_total', 'fd_random@2'} }",
+            "dir/test.lua:3: pareto: no column 'flop_total': did you mean 'flops_total'?");
+    refused(W "s:table { cols = {'flops'} }", "no column 'flops'");
+    refused(W "s:table { cols = {'fd_random'} }", "no column 'fd_random': did you mean 'fd_random@1'?");
+    refused(W "s:table { cols = {'fd_random@huen3'} }", "no column 'fd_random@huen3'");
+    refused(W "s:pareto { min = {'flops_total', 'fd_randon'}, by = 'nfe' }", "did you mean 'fd_random'?");
+    refused(W "s:pareto { min = {'flops_total', 'fd_random@1'}, by = 'nfee' }", "no by = 'nfee'");
+    refused(W "s:pareto { min = {'flops_total'}, max = {'coverage_pixl@1'} }", "no column 'coverage_pixl@1'");
+    refused(W "s:claim { text = 't', better = 'base', metric = 'fd_randm@2', than_metric = 'fd_random@1' }",
+            "claim: no column 'fd_randm@2'");
+#undef W
+    said.len = 0; /* of the evaluations that nobody declared */
+    log_set(LOG_INFO, hear, NULL);
+    script_close(accepted(HEAD "local s = ect.sweep 's' { eval = { nfe = {1, 2}, metrics = {'fid'} } }\n"
+                               "s:table { cols = {'fid@1', 'fid@2', 'seconds', 'fid@3', 'recall_dinov2:k3@heun35'} }\n"
+                               "s:pareto { min = {'iters', 'fid'}, by = 'nfe' }"));
+    log_set(LOG_INFO, NULL, NULL);
+    assert_has(said.s, "no evaluation 'fid@3' is declared (there are: fid@1, fid@2)");
+    assert_has(said.s, "'recall_dinov2:k3@heun35'");
+    assert_null(strstr(said.s, "'fid@2' is"));
+    assert_null(strstr(said.s, "'fid' is"));
+    text_done(&said);
 }
 
 static void recipes(void **state)
@@ -416,9 +454,9 @@ static void mistakes(void **state)
     refused(S "s:where(function(c) return c.predicted.flops end)", "c.predicted has no 'flops'");
     refused(S "s:where(function(c) return false end)", "has no cells");
     refused(S "s:where(function(c)\n local x = nil\n return x.y end)", "dir/test.lua:5: attempt to index a nil value");
-    refused(S "s:table { rows = 'mappin', cols = {'x'} }", "no factor 'mappin'");
-    refused(S "s:table { rows = 'cell', cols = {'x'}, vs = 'bas' }", "did you mean 'base'");
-    refused(S "s:table { rows = 'cell', cols = {'x'}, stat = 't' }", "no statistic 't'");
+    refused(S "s:table { rows = 'mappin', cols = {'seconds'} }", "no factor 'mappin'");
+    refused(S "s:table { rows = 'cell', cols = {'seconds'}, vs = 'bas' }", "did you mean 'base'");
+    refused(S "s:table { rows = 'cell', cols = {'seconds'}, stat = 't' }", "no statistic 't'");
     refused(S "s:pareto { min = {'a'} }", "at least two objectives");
     refused(S "s:random { lr = {1} }", "random needs n");
     refused(HEAD "ect.sweep 's' { base = ect.recipe 'digits-ect', eval = { nfee = 1 } }",
@@ -464,9 +502,9 @@ static void large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods), cmocka_unit_test(random_draws), cmocka_unit_test(whole),
-        cmocka_unit_test(claims),  cmocka_unit_test(experiments),  cmocka_unit_test(demo),
-        cmocka_unit_test(recipes), cmocka_unit_test(networks),     cmocka_unit_test(samplers),
-        cmocka_unit_test(sets),    cmocka_unit_test(mistakes),     cmocka_unit_test(large)};
+        cmocka_unit_test(methods),  cmocka_unit_test(random_draws), cmocka_unit_test(whole), cmocka_unit_test(claims),
+        cmocka_unit_test(columns),  cmocka_unit_test(experiments),  cmocka_unit_test(demo),  cmocka_unit_test(recipes),
+        cmocka_unit_test(networks), cmocka_unit_test(samplers),     cmocka_unit_test(sets),  cmocka_unit_test(mistakes),
+        cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
