@@ -36,7 +36,7 @@ local function parse_column(key)
     if RUN_COLUMNS[key] then
         return { key = key, field = key, head = RUN_COLUMNS[key].head, kind = RUN_COLUMNS[key].kind }
     end
-    local metric, sampler, nfe = key:match "^([%w_:.-]+)@([%w-]-)(%d+)$"
+    local metric, sampler, nfe = key:match "^([%w_:.+-]+)@([%w-]-)(%d+)$"
     if not metric then
         report.refuse(("no column '%s': write METRIC@EVALUATIONS such as fd_random@2 or fd_pixel@heun35, or one of flops_total, " ..
             "flops_executed, flops_nominal, units_paper, seconds, images_per_s"):format(key))

@@ -28,6 +28,9 @@ local function words(text)
     return list
 end
 
+local long = { fid = "fid:pytorch", kid = "kid:pytorch" } -- one number, two names
+local short = { ["fid:pytorch"] = "fid", ["kid:pytorch"] = "kid" }
+
 -- Columns that the declared evaluations fill, as a list, and as sets: of them, and of their metrics.
 local function declared(sweep)
     local list, has, metrics = {}, {}, {}
@@ -39,6 +42,8 @@ local function declared(sweep)
                 local key = metric .. "@" .. sampler .. nfe
                 if not has[key] then list[#list + 1] = key end
                 has[key] = true
+                if short[metric] then has[short[metric] .. "@" .. sampler .. nfe] = true end
+                if long[metric] then has[long[metric] .. "@" .. sampler .. nfe] = true end
             end
         end
     end

@@ -245,7 +245,8 @@ function methods.random(sweep, list, t)
         end
     end
     sweep.draws = (sweep.draws or 0) + 1 -- two random{} of a sweep differ
-    for _, node in ipairs(list) do
+    local different, seen = 0, {}
+    for number, node in ipairs(list) do
         for i = 1, n do
             local at = node
             for _, name in ipairs(names) do
@@ -261,7 +262,13 @@ function methods.random(sweep, list, t)
                 end
             end
             out[#out + 1] = at
+            local name = ("%d:%s"):format(number, points.name(at))
+            if not seen[name] then seen[name] = true; different = different + 1 end
         end
+    end
+    if different < #list * n then -- equal cells are one cell
+        sweep.warnings[#sweep.warnings + 1] = ("%s: random: %d draws, %d of them different; ect.range{...} draws from an interval, a list is chosen from")
+            :format(sweep.title, #list * n, different)
     end
     return out
 end

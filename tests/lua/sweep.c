@@ -64,6 +64,30 @@ static void methods(void **state)
     cells("s:ablate { xflip = {true} }", "base xflip=true");
 }
 
+static struct text said;
+static void hear(void *ctx, enum log_level level, const char *line)
+{
+    (void)ctx, (void)level;
+    text_addf(&said, "%s\n", line);
+}
+
+static void equal_draws(void **state)
+{
+    (void)state;
+    log_set(LOG_INFO, hear, NULL);
+    struct script *s = accepted(HEAD "ect.sweep 's' {}:random { n = 4, batch = {32} }");
+    assert_int_equal(script_ncells(s), 1);
+    assert_has(text_str(&said), "random: 4 draws, 1 of them different; ect.range{...}");
+    script_close(s);
+    said.len = 0;
+    s = accepted(HEAD "ect.sweep 's' {}:random { n = 4, lr = ect.range{1e-5, 1e-2} }");
+    assert_int_equal(script_ncells(s), 4);
+    assert_int_equal(said.len, 0);
+    script_close(s);
+    log_set(LOG_INFO, NULL, NULL);
+    text_done(&said);
+}
+
 static void random_draws(void **state)
 {
     (void)state;
@@ -209,13 +233,6 @@ static void claims(void **state)
             "not better than itself");
     refused(HEAD "local s = ect.sweep 's' {}\ns:claim { text = 'x', better = 'base' }", "metric is needed");
     refused(HEAD "local s = ect.sweep 's' {}\ns:claim { txt = 'x' }", "did you mean 'text'?");
-}
-
-static struct text said;
-static void hear(void *ctx, enum log_level level, const char *line)
-{
-    (void)ctx, (void)level;
-    text_addf(&said, "%s\n", line);
 }
 
 /* A name that nothing could ever fill is refused at its line; what `ect eval` could fill is not. */
@@ -502,9 +519,10 @@ static void large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(methods),  cmocka_unit_test(random_draws), cmocka_unit_test(whole), cmocka_unit_test(claims),
-        cmocka_unit_test(columns),  cmocka_unit_test(experiments),  cmocka_unit_test(demo),  cmocka_unit_test(recipes),
-        cmocka_unit_test(networks), cmocka_unit_test(samplers),     cmocka_unit_test(sets),  cmocka_unit_test(mistakes),
-        cmocka_unit_test(large)};
+        cmocka_unit_test(methods),     cmocka_unit_test(random_draws), cmocka_unit_test(equal_draws),
+        cmocka_unit_test(whole),       cmocka_unit_test(claims),       cmocka_unit_test(columns),
+        cmocka_unit_test(experiments), cmocka_unit_test(demo),         cmocka_unit_test(recipes),
+        cmocka_unit_test(networks),    cmocka_unit_test(samplers),     cmocka_unit_test(sets),
+        cmocka_unit_test(mistakes),    cmocka_unit_test(large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
