@@ -9,8 +9,10 @@ static const struct {
     const char *name, *sql;
 } sections[] = {
     {"run", "SELECT * FROM v_run WHERE run = ?"},
+    {"tags", "SELECT tag FROM v_tag WHERE run = ? ORDER BY tag"},
+    {"notes", "SELECT made, text FROM v_note WHERE run = ? ORDER BY made"},
     {"trials", "SELECT sweep, cell, replicate, factors FROM v_trial WHERE run = ?"},
-    {"settings",
+    {"settings that differ from their defaults",
      "SELECT key, text AS value, class FROM v_param WHERE run = ? AND NOT is_default ORDER BY class DESC, key"},
     {"evaluations", "SELECT metric, sampler, nfe, weights, step, value, samples, seed, substr(evaluator, 1, 12) AS "
                     "evaluator FROM v_eval"

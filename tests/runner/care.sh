@@ -11,6 +11,14 @@ exits "tag" 0 "$ECT" tag keep "$run"
 exits "tag again" 0 "$ECT" tag keep "$run"
 exits "what is tagged" 0 "$ECT" sql "SELECT run, tag FROM v_tag" --csv
 has "one row" "$run,keep"
+exits "ls by tag" 0 "$ECT" ls --tag keep --json
+has "the tagged run" "$run"
+exits "ls of an unknown tag" 2 "$ECT" ls --tag kep
+has "nearest tag" "did you mean keep"
+exits "ls of an unknown status" 2 "$ECT" ls --status don
+has "nearest status" "did you mean done"
+exits "show says the tag" 0 "$ECT" show "$run"
+has "the tag in show" "keep"
 exits "untag" 0 "$ECT" tag --delete keep "$run"
 [ "$(q "SELECT count(*) FROM v_tag")" = 0 ] && ok "nothing is tagged" || not_ok "nothing is tagged"
 exits "note" 0 "$ECT" note "$run" "looks odd after step 2"
