@@ -225,15 +225,16 @@ static err_t take_all(const struct search *s, const struct weight_set *w, struct
             continue;
         }
         TRYD(shape_check(t, info));
+        r->loaded++;
+        if (!p) continue;
         if (info->count > cap) {
             mem_free(tmp);
             tmp = mem_array(cap = info->count, sizeof *tmp);
         }
         TRYD(tensor_read_f32(t, tmp, info->count));
         params_set(p, i, tmp);
-        r->loaded++;
     }
-    params_changed(p);
+    if (p) params_changed(p);
 done:
     mem_free(tmp);
     return err;

@@ -17,7 +17,7 @@ struct init_report {
 };
 /* weights: a prefix ("ema", "net", "ema/emas/1"), for checkpoints of ours "raw" or an EMA's name; "auto": the one set of weights that fits
  * the network best, "ema" before others, "raw" of our own. ERR_USAGE lists the choices where several fit alike, ERR_NOT_FOUND those there are.
- * The report is filled also on failure. */
+ * The report is filled also on failure. p = NULL: names and shapes are looked at, no weights are read. */
 err_t init_load(const char *path, const char *weights, struct params *p, const struct graph *g,
                 struct init_report *r) MUST_USE;
 void init_report_done(struct init_report *r);

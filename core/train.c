@@ -14,16 +14,10 @@
 #include "core/train_ckpt.h"
 #include "core/train_metrics.h"
 #include "core/train_pass.h"
+#include "core/train_plan.h"
 
 enum { BAD_STEPS = 20 }; /* consecutive steps with more than BAD_SHARE non-finite gradient elements: diverged */
 #define BAD_SHARE 0.01
-
-/* What a step needs from the host: made by the design functions while the device may still be busy with the step before. */
-struct plan {
-    struct design_state s;
-    double *u, *t, *r, *w;                     /* [batch] */
-    double lr, dropout, beta[DESIGN_EMAS], mu; /* mu: decay of the EMA teacher */
-};
 
 struct trainer {
     const struct train_config *c;
@@ -42,8 +36,8 @@ struct trainer {
     struct optim_scaler scaler;
     struct augmenter *augmenter; /* NULL: off */
     double squares;              /* of the last gradient, cleaned: their sum */
-    struct plan plan[2];
-    const struct plan *now; /* of the step on the device */
+    struct step_plan plan[2];
+    const struct step_plan *now; /* of the step on the device */
     struct arena host;
     int batch, rows, per; /* images of a step, of a micro-batch; elements of an image */
     size_t floats;        /* of an arena */
@@ -191,25 +185,6 @@ static void state_open(struct trainer *tr)
     st->batch = tr->batch;
 }
 
-/* Settings that contradict each other, each with what to do. */
-static err_t check_settings(struct trainer *tr)
-{
-    const struct spec *s = tr->spec;
-    const char *name = tr->target->name, *teacher = s->teacher.s;
-    if (tr->target->needs_pair && !tr->design->pair)
-        return fail(ERR_USAGE, "target %s works on a grid of noise levels: set pair and curriculum", name);
-    if (tr->design->pair && tr->target->flow)
-        return fail(ERR_USAGE, "target flow takes times from noise, not from a grid: pair = none");
-    if (strcmp(teacher, "self") && !tr->target->needs_r)
-        return fail(ERR_USAGE, "target %s has no r pass: loss.teacher = %s has no meaning", name, teacher);
-    if (tr->target->solves && !s->share_noise)
-        return fail(ERR_USAGE,
-                    "target %s: the point at r comes from the one at t, loss.share_noise = false has no "
-                    "meaning",
-                    name);
-    return ERR_OK;
-}
-
 static err_t call_adapt(void *ctx, int n, const double *t, const double *r, const double *d, double *a)
 {
     struct trainer *tr = ctx;
@@ -226,14 +201,7 @@ static err_t augment_open(struct trainer *tr)
 {
     const struct spec *s = tr->spec;
     const struct dataset *d = tr->c->data;
-    if (s->xflip && d->values) return fail(ERR_USAGE, "xflip = true: %s holds points, not images", d->name);
     if (!(s->augment > 0)) return ERR_OK;
-    if (d->values) return fail(ERR_USAGE, "augment = %g: %s holds points, not images", s->augment, d->name);
-    if (tr->net.augment_dim != AUGMENT_LABELS)
-        return fail(ERR_USAGE,
-                    "augment = %g needs net.augment = 9: a network that is not told how an image was changed learns to "
-                    "make changed images (xflip = true flips without labels)",
-                    s->augment);
     return augmenter_new(&tr->augmenter, s->augment, s->augment_transforms.n, s->augment_transforms.v, tr->k, tr->dev,
                          tr->rows, d->h, d->w, d->c);
 }
@@ -247,8 +215,7 @@ static err_t trainer_open(struct trainer *tr, const struct train_config *c, stru
     tr->teacher = !strcmp(s->teacher.s, "ema")      ? TEACHER_EMA
                   : !strcmp(s->teacher.s, "frozen") ? TEACHER_FROZEN
                                                     : TEACHER_SELF;
-    TRY(check_settings(tr));
-    TRY(train_net_config(s, c->data, &tr->net));
+    TRY(train_check_settings(s, c->design, c->data, &tr->net));
     tr->graph = graph_new();
     TRY(net_build(tr->graph, &tr->net));
     tr->batch = (int)s->batch;
@@ -352,9 +319,7 @@ static err_t trainer_start(struct trainer *tr)
         TRY(ckpt_resume(st, c->ckpt_dir, &found));
     }
     if (!found) {
-        if (st->frozen && !c->init_path)
-            return fail(ERR_USAGE, "%s takes the starting weights as its teacher: init = weights of a trained network",
-                        tr->target->solves ? "target cd" : "loss.teacher = frozen");
+        TRY(train_check_start(tr->spec, c->init_path != NULL));
         st->step = 0;
         memset(tr->totals, 0, sizeof tr->totals); /* what an unreadable checkpoint may have left */
         tr->k->fill(tr->dev, st->m, 0, tr->floats);
@@ -379,57 +344,12 @@ static struct rng stream(const struct trainer *tr, int64_t step, enum rng_purpos
     return (struct rng){.seed = tr->c->seed, .step = (uint32_t)step, .purpose = (uint16_t)purpose};
 }
 
-static err_t check_plan(const struct plan *p, int n, int nemas, bool paired)
+static err_t plan_make(struct trainer *tr, struct step_plan *p, int64_t step)
 {
-    long long step = p->s.step;
-    for (int i = 0; i < n; i++) {
-        double t = p->t[i], r = p->r[i], w = p->w[i];
-        if (!isfinite(t) || (float)t <= 0)
-            return fail(ERR_USAGE, "%s gave t = %g (u = %g) at step %lld: t must be positive",
-                        paired ? "pair" : "noise", t, p->u[i], step);
-        if (!(r >= 0 && r <= t))
-            return fail(ERR_USAGE, "%s gave r = %g for t = %g at step %lld: r must be in 0..t",
-                        paired ? "pair" : "mapping", r, t, step);
-        if (!isfinite(w))
-            return fail(ERR_USAGE, "weight gave %g for t = %g, r = %g at step %lld: it must be finite", w, t, r, step);
-    }
-    if (!isfinite(p->lr)) return fail(ERR_USAGE, "lr gave %g at step %lld: it must be finite", p->lr, step);
-    if (!(p->dropout >= 0 && p->dropout < 1))
-        return fail(ERR_USAGE, "dropout gave %g at step %lld: it must be in 0..1 and less than 1", p->dropout, step);
-    if (!(p->mu >= 0 && p->mu <= 1))
-        return fail(ERR_USAGE, "loss.teacher_ema gave a decay of %g at step %lld: it must be in 0..1", p->mu, step);
-    for (int i = 0; i < nemas; i++) {
-        if (!(p->beta[i] >= 0 && p->beta[i] <= 1))
-            return fail(ERR_USAGE, "ema gave a decay of %g at step %lld: it must be in 0..1", p->beta[i], step);
-    }
-    return ERR_OK;
-}
-
-static err_t plan_make(struct trainer *tr, struct plan *p, int64_t step)
-{
-    const struct design *d = tr->design;
+    struct step_source from = {tr->spec, tr->design, tr->target, tr->net.sigma_data};
     struct rng time = stream(tr, step, RNG_TIME);
-    int n = tr->batch, stage = 0;
-    p->s = (struct design_state){.step = step,
-                                 .nimg = step * n,
-                                 .batch = n,
-                                 .iters = tr->spec->iters,
-                                 .progress = (double)step / (double)tr->spec->iters,
-                                 .sigma_data = tr->net.sigma_data};
-    TRY(d->stage(d->ctx, &p->s, &stage));
-    p->s.stage = stage;
-    if (d->curriculum) TRY(d->curriculum(d->ctx, &p->s, &p->s.N));
-    for (int i = 0; i < n; i++) p->u[i] = rng_uniform(&time, (uint32_t)i, 0);
-    if (d->pair) TRY(d->pair(d->ctx, &p->s, n, p->u, p->t, p->r));
-    else TRY(d->noise(d->ctx, &p->s, n, p->u, p->t));
-    if (!tr->target->needs_r) memset(p->r, 0, (size_t)n * sizeof *p->r);
-    else if (!d->pair) TRY(d->mapping(d->ctx, &p->s, n, p->t, p->r));
-    TRY(d->weight(d->ctx, &p->s, n, p->t, p->r, p->w));
-    TRY(d->lr(d->ctx, &p->s, &p->lr));
-    TRY(d->dropout(d->ctx, &p->s, &p->dropout));
-    for (int i = 0; i < d->nemas; i++) TRY(d->ema(d->ctx, &p->s, i, &p->beta[i]));
-    if (d->teacher_ema) TRY(d->teacher_ema(d->ctx, &p->s, &p->mu));
-    return check_plan(p, n, d->nemas, d->pair);
+    for (int i = 0; i < tr->batch; i++) p->u[i] = rng_uniform(&time, (uint32_t)i, 0);
+    return step_plan_fill(&from, p, tr->batch, step);
 }
 
 /* ---- the device's part -------------------------------------------------------------------------------------------------------------- */
@@ -465,7 +385,7 @@ static void load_rows(struct trainer *tr, int64_t step, int first, int n)
     tr->k->upload(tr->dev, pass_labels(tr->pass), tr->onehot, bytes);
 }
 
-static void account_rows(struct trainer *tr, const struct plan *p, int first, int n)
+static void account_rows(struct trainer *tr, const struct step_plan *p, int first, int n)
 {
     const double *loss = pass_loss(tr->pass);
     metrics_add(tr->totals, n, p->t + first, p->w + first, pass_squares(tr->pass), loss);
@@ -476,7 +396,7 @@ static void account_rows(struct trainer *tr, const struct plan *p, int first, in
     }
 }
 
-static err_t gradient(struct trainer *tr, const struct plan *p)
+static err_t gradient(struct trainer *tr, const struct step_plan *p)
 {
     int64_t step = p->s.step;
     tr->now = p;
@@ -510,7 +430,7 @@ static err_t gradient(struct trainer *tr, const struct plan *p)
     return ERR_OK;
 }
 
-static void update(struct trainer *tr, const struct plan *p)
+static void update(struct trainer *tr, const struct step_plan *p)
 {
     struct train_state *st = &tr->state;
     struct optim_step scalars;
@@ -561,7 +481,7 @@ static err_t checkpoint(struct trainer *tr)
     return err;
 }
 
-static void log_point(struct trainer *tr, const struct plan *p)
+static void log_point(struct trainer *tr, const struct step_plan *p)
 {
     const struct observer *o = tr->c->observer;
     struct step_values v = {.lr = p->lr,
@@ -602,7 +522,7 @@ static err_t diverged(struct trainer *tr)
 static err_t step_run(struct trainer *tr)
 {
     int64_t step = tr->state.step;
-    struct plan *p = &tr->plan[step % 2];
+    struct step_plan *p = &tr->plan[step % 2];
     TRY(gradient(tr, p));
     if (step + 1 < tr->spec->iters) TRY(plan_make(tr, &tr->plan[(step + 1) % 2], step + 1));
     update(tr, p);

@@ -72,6 +72,12 @@ err_t train_run(const struct train_config *c, struct train_result *result) MUST_
 /* The network that a spec asks for on a data set. */
 struct net_config;
 err_t train_net_config(const struct spec *s, const struct dataset *data, struct net_config *net) MUST_USE;
+/* What can be known of a run before it begins: settings against each other and the data, the network, the design functions' values at step 0,
+ * and whether the file init_path (NULL: none) has weights that fit. has_init: it starts from a file or another run. ERR_USAGE as a rule;
+ * the file's faults as init_load has them, which fills the report (init_report_done in all cases). */
+struct init_report;
+err_t train_check(const struct spec *s, const struct design *d, const struct dataset *data, const char *init_path,
+                  const char *init_weights, bool has_init, struct init_report *report) MUST_USE;
 /* Predicted cost without running: FLOPs per the two conventions (executed: as if no teacher pass were skipped), bytes of one
  * checkpoint, parameters. */
 struct train_cost {

@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "core/ema.h"
+#include "core/init.h"
 #include "core/metrics/weights.h"
 #include "core/rng.h"
+#include "core/train.h"
 #include "db/query.h"
 
 const struct script_cell *plan_cell(const struct plan *p, const struct job *j)
@@ -91,6 +93,35 @@ static err_t check_weights(const struct script_cell *c)
     return ERR_OK;
 }
 
+/* What init.weights would choose from, as the worker has it (worker.c, find_init). */
+static err_t check_init(const struct script_cell *c)
+{
+    if (c->init_path || !strcmp(c->spec.init_weights.s, "auto")) return ERR_OK;
+    return fail(ERR_USAGE, "init.weights = %s: it chooses among the weights of a file, and init is none",
+                c->spec.init_weights.s);
+}
+
+/* Whatever would stop every run of a cell before its first step is refused here, before anything is recorded. */
+static err_t check_training(struct plan *p, int cell, const struct dataset *d)
+{
+    const struct script_cell *c = script_cell_at(p->script, cell);
+    struct design design;
+    struct init_report r = {.kind = ""};
+    TRY(script_design(p->script, cell, &design));
+    err_t err = check_init(c);
+    if (!err)
+        err = train_check(&c->spec, &design, d, c->init_path, c->spec.init_weights.s,
+                          c->init_path != NULL || c->parent >= 0, &r);
+    init_report_done(&r);
+    if (!err) return ERR_OK;
+    if (err == ERR_FORMAT || err == ERR_NOT_FOUND || err == ERR_FAILED) err = ERR_USAGE; /* a wrong file or function */
+    char *text = mem_strdup(err_text());
+    text[strcspn(text, "\n")] = '\0'; /* a traceback tells nothing of a constant, and the line is in front of it */
+    err = fail(err, "%s, cell %s: %s", c->sweep, c->cell, text);
+    mem_free(text);
+    return err;
+}
+
 static err_t list_jobs(struct plan *p)
 {
     p->ncells = script_ncells(p->script);
@@ -102,6 +133,7 @@ static err_t list_jobs(struct plan *p)
         TRY(check_evals(p, cell));
         TRY(check_weights(c));
         TRY(lab_data(p->lab, c->spec.data.s, &d));
+        TRY(check_training(p, cell, d));
         TRY(eval_list_of(&p->evals[cell], p->script, c->hash, d));
         for (int k = 1; k <= c->replicates; k++) TRY(add_job(p, cell, k, 0, &ignored));
     }

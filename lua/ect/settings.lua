@@ -189,7 +189,12 @@ end
 
 -- Starting weights from a file count by its contents, not by its place.
 local function init_text(text)
-    if text == "none" or text:match("^run:") then return text end
+    if text == "none" or settings.parents[text] then return text end
+    if text:match("^run:") then
+        complain(("init = %s: no run of this script has these weights. From a run of the ledger: `ect export %s w.safetensors`, then "
+            .. "init = w.safetensors; in a script: local pre = ect.run ..., init = pre:weights{}"):format(text,
+            text:match("^run:([%w]+)") or "RUN"), "init")
+    end
     local path, sha = host.init_file((text:gsub("^file:", "")))
     text = "file:" .. sha
     settings.files[text] = path

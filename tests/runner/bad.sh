@@ -41,6 +41,20 @@ exits "fid without its extractor" 6 "$ECT" run fid.lua
 has "how to get it" "ect weights get inception"
 exits "lpips without its network" 6 "$ECT" run tiny.lua --set metric=lpips
 has "how to get it too" "ect weights get lpips-vgg"
+script static.lua "" ""
+static() { # SETTING WORDS: refused before anything is recorded, in the same way by -n
+    exits "$1 is refused by planning" 2 "$ECT" run static.lua --set "$1"
+    has "with what is wrong" "$2"
+    exits "and by a dry run" 2 "$ECT" run static.lua -n --set "$1"
+}
+static dropout=1.5 "dropout(s) = 1.5 must be in [0, 1)"
+static lr=-1 "lr(s) = -1 must be"
+static augment=0.1 "needs net.augment = 9"
+static target=ict "set pair and curriculum"
+static loss.teacher=frozen "init = weights of a trained network"
+static target=flow "must be in (0, 1)"
+static net.mult=1,2,2,2,2 "cannot be halved 4 times"
+static loss.scale=-1 "neither a positive number"
 if [ -e ect.db ]; then not_ok "no ledger after refused scripts"; else ok "no ledger after refused scripts"; fi
 
 # outcomes: one cell diverges, one has an error in its function; the others are done

@@ -39,14 +39,21 @@ out=$("$ECT" run tune.lua --set init=./same.safetensors -q); has "also by --set 
 check "export of the raw weights" "$ECT" export "$pre" other.safetensors --weights raw
 out=$("$ECT" run tune.lua --set file=other.safetensors -n); has "other contents are another run" "1 missing"
 
-exits "a published network of another shape fails" 3 "$ECT" run tune.lua -q --set file="$top/tests/golden/checkpoints/ect-network-snapshot.pkl"
+exits "a published network of another shape fails" 2 "$ECT" run tune.lua -q --set file="$top/tests/golden/checkpoints/ect-network-snapshot.pkl"
 has "the tensor and both shapes are named" "tensor ema/model.map_layer0.weight has shape [16, 4], the network's model.map_layer0.weight has [32, 8]"
-exits "a hostile file fails" 3 "$ECT" run tune.lua -q --set file="$top/tests/golden/checkpoints/bad/evil-in-zip.pth"
+exits "a hostile file fails" 2 "$ECT" run tune.lua -q --set file="$top/tests/golden/checkpoints/bad/evil-in-zip.pth"
 has "and is told" "refused: the file names posix.system"
-exits "weights that are not in it" 3 "$ECT" run tune.lua -q --set init.weights=ema
+exits "weights that are not in it" 2 "$ECT" run tune.lua -q --set init.weights=ema
 has "are answered with those that are" "no weights 'ema': it has raw"
-exits "init.weights needs a file" 3 "$ECT" run pre.lua -q --set init.weights=ema
+exits "init.weights needs a file" 2 "$ECT" run pre.lua -q --set init.weights=ema
 has "and says so" "it chooses among the weights of a file"
+
+exits "a run that is no parent of the script is no starting weights" 2 "$ECT" train digits-ect --set init="run:$pre@raw" --set iters=5 --set batch=4 --set eval.samples=16
+has "and the way there is named" "ect export $pre w.safetensors"
+exits "nor is one that does not exist" 2 "$ECT" run tune.lua --set init=run:garbage@raw
+exits "also in a script" 2 "$ECT" run tune.lua --set file=run:garbage
+has "with its line" "tune.lua:3"
+out=$("$ECT" sql --csv "select 'runs:' || count(*) from v_run"); has "none of the refused was recorded" "runs:2"
 
 # The same start by file and by parent gives the same training.
 a=$("$ECT" sql --csv "select value from v_metric where run = '$tune' and key = 'loss' order by step desc limit 1" 2>&1 | tail -1)

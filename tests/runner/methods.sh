@@ -34,7 +34,7 @@ cat > alone.lua <<'END'
 local ect = require "ect"
 ect.run "alone" { ect.recipe "digits-cd" { iters = 4 } }
 END
-exits "distillation of nothing" 3 "$ECT" run alone.lua
+exits "distillation of nothing" 2 "$ECT" run alone.lua
 has "says what to do" "init = weights of a trained network"
 exits "a metric without its weights" 6 "$ECT" run methods.lua --set methods:metric=lpips --set methods:target=ect
 has "says where they come from" "ect weights"
