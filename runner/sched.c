@@ -245,17 +245,19 @@ static err_t start_ready(struct sched *s)
 
 /* ---- listening ------------------------------------------------------------------------------------------------------------ */
 
-static void take_line(struct worker *w, const char *line)
+static void take_line(struct sched *s, struct worker *w, const char *line)
 {
     if (!strncmp(line, "error ", 6)) {
         mem_free(w->error);
         w->error = mem_strdup(line + 6);
+    } else if (!strncmp(line, "warn ", 5)) {
+        progress_say(&s->progress, "%s  run %s: warning: %s", w->shown.label, w->shown.id, line + 5);
     } else {
         progress_take(&w->shown, line);
     }
 }
 
-static void listen_to(struct worker *w)
+static void listen_to(struct sched *s, struct worker *w)
 {
     for (;;) {
         ssize_t n = read(w->fd, w->line + w->len, sizeof w->line - 1 - w->len);
@@ -264,7 +266,7 @@ static void listen_to(struct worker *w)
         char *end;
         while ((end = memchr(w->line, '\n', w->len))) {
             *end = 0;
-            take_line(w, w->line);
+            take_line(s, w, w->line);
             size_t used = (size_t)(end + 1 - w->line);
             memmove(w->line, end + 1, w->len - used);
             w->len -= used;
@@ -321,7 +323,7 @@ static err_t reap(struct sched *s)
         struct worker *w = &s->w[i];
         int status;
         if (!w->pid || waitpid(w->pid, &status, WNOHANG) != w->pid) continue;
-        listen_to(w);
+        listen_to(s, w);
         close(w->fd);
         w->pid = 0;
         err_t err = settle(s, w, status);
@@ -435,7 +437,7 @@ static void wait_for_news(struct sched *s)
     while (read(wake[0], drop, sizeof drop) > 0) {}
     bool hung = false;
     for (int i = 0; i < s->nw; i++)
-        if (s->w[i].pid) listen_to(&s->w[i]);
+        if (s->w[i].pid) listen_to(s, &s->w[i]);
     for (int i = 1; i < n; i++) hung |= (f[i].revents & POLLHUP) != 0;
     if (hung) usleep(2000); /* its end is near: the wait for SIGCHLD must not become a busy loop */
 }

@@ -133,9 +133,35 @@ static err_t on_saving(void *ctx, int64_t step)
     return w->failed ? fail(w->failed, "%s", w->failed_text) : ERR_OK;
 }
 
+/* Names separated by ", ": how many, and the first of them. */
+static int first_names(const char *list, char *buf, size_t n)
+{
+    enum { SHOWN = 3 };
+    int count = *list != '\0';
+    size_t len = strlen(list), end = len;
+    for (const char *at = list; (at = strstr(at, ", ")); at += 2)
+        if (count++ == SHOWN) end = (size_t)(at - list);
+    snprintf(buf, n, "%.*s%s", (int)end, list, end < len ? ", ..." : "");
+    return count;
+}
+
+/* Starting weights that fit in part are used, and whoever waits at the terminal should know. */
+static void warn_init(struct worker *w, const char *key, const char *list)
+{
+    char names[512];
+    int n = first_names(list, names, sizeof names);
+    if (n && !strcmp(key, "init.dropped"))
+        tell(w, "warn starting weights: %d tensor%s of the file dropped, the network has no place for %s: %s", n,
+             n == 1 ? "" : "s", n == 1 ? "it" : "them", names);
+    if (n && !strcmp(key, "init.missing"))
+        tell(w, "warn starting weights: %d tensor%s of the network missing in the file, drawn at random: %s", n,
+             n == 1 ? "" : "s", names);
+}
+
 static void on_note(void *ctx, const char *key, const char *text)
 {
     struct worker *w = ctx;
+    warn_init(w, key, text);
     err_t err = ledger_begin(w->lab.ledger);
     if (!err) {
         err = ledger_provenance(w->lab.ledger, w->row.id, key, text);

@@ -55,6 +55,17 @@ exits "also in a script" 2 "$ECT" run tune.lua --set file=run:garbage
 has "with its line" "tune.lua:3"
 out=$("$ECT" sql --csv "select 'runs:' || count(*) from v_run"); has "none of the refused was recorded" "runs:2"
 
+# Weights that fit in part: those of a network without attention, which this one has.
+sed 's/"pre"/"bare"/; s/attn = { 4 }/attn = {}/' pre.lua > bare.lua
+check "pretraining without attention" "$ECT" run bare.lua -q
+check "export of it" "$ECT" export "$(run_of bare)" bare.safetensors --weights raw
+exits "what is missing is drawn" 0 "$ECT" run tune.lua --set file=bare.safetensors
+has "and the terminal says so" "of the network missing in the file, drawn at random: "
+has "with the first names only" ", ..."
+case $out in *dropped*) not_ok "nothing was dropped" "$out";; *) ok "nothing was dropped";; esac
+exits "the other way" 0 "$ECT" run bare.lua --set init=w.safetensors
+has "is said too" "of the file dropped, the network has no place for them: "
+
 # The same start by file and by parent gives the same training.
 a=$("$ECT" sql --csv "select value from v_metric where run = '$tune' and key = 'loss' order by step desc limit 1" 2>&1 | tail -1)
 cat > by_parent.lua <<'L'
