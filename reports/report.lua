@@ -240,7 +240,7 @@ report.finite = finite
 -- One row and column: values by replicate, the mean of the finite ones, evaluators seen, and what is absent. A value that the script never asked for
 -- is not absent: the same command would not fill it.
 local function measure(s, row, column)
-    local m = { values = {}, runs = {}, list = {}, evaluators = {}, n = 0, of = 0, absent = 0 }
+    local m = { values = {}, runs = {}, list = {}, evaluators = {}, samples = {}, n = 0, of = 0, absent = 0 }
     for k = 1, s.replicates do
         local run = row.runs[k]
         if run then
@@ -253,7 +253,7 @@ local function measure(s, row, column)
                 local e = pick_eval(run, column, run.declared)
                 if e then
                     v, seen = e.value, true
-                    m.evaluators[e.evaluator] = true
+                    m.evaluators[e.evaluator], m.samples[e.samples] = true, true
                 end
             end
             m.of = m.of + 1
@@ -584,6 +584,34 @@ local function control_rows(columns, first, control, perfect)
     return out
 end
 
+local DEFAULT_SAMPLES = 10000 -- eval.samples of core/spec.def
+-- Samples behind the values of a column each, in words; nil where all are the default.
+local function samples_text(rows, columns)
+    local groups, order, differ = {}, {}, false
+    for j, c in ipairs(columns) do
+        local counts, seen = {}, {}
+        for _, row in ipairs(c.metric and rows or {}) do
+            for n in pairs(row.m[j].samples) do
+                if not seen[n] then seen[n] = true; counts[#counts + 1] = n end
+            end
+        end
+        table.sort(counts)
+        for i, n in ipairs(counts) do
+            differ = differ or n ~= DEFAULT_SAMPLES
+            counts[i] = tostring(n)
+        end
+        if #counts > 0 then
+            local text = table.concat(counts, " or ")
+            if not groups[text] then groups[text] = {}; order[#order + 1] = text end
+            table.insert(groups[text], c.head)
+        end
+    end
+    if not differ then return nil end
+    if #order == 1 then return ("Samples an evaluation: %s."):format(order[1]) end
+    for i, text in ipairs(order) do order[i] = ("%s for %s"):format(text, table.concat(groups[text], ", ")) end
+    return ("Samples an evaluation: %s."):format(table.concat(order, "; "))
+end
+
 -- The table of a sweep. spec: rows = "cell" or a factor; cols = list of columns; vs = label of the comparison row; baselines = false,
 -- controls = false leave those groups out. Returns what report.table takes.
 function Sweep:table(spec)
@@ -649,6 +677,7 @@ function Sweep:table(spec)
         out.groups[3] = control_rows(columns, 1, control, perfect)
         out.groups[3].label = "Controls"
     end
+    out.samples = samples_text(rows, columns)
     out.text = spec.text or self:explain(out)
     if (spec.left_out or 0) > 0 then
         out.text = ("%s %d more columns: s:table { cols = {...} } in the script chooses."):format(out.text, spec.left_out)
@@ -671,7 +700,7 @@ function Sweep:explain(t)
             end
         end
     end
-    local text = { "Means over replicates." }
+    local text = { "Means over replicates.", t.samples }
     if #t.groups[1] > 0 or #(t.groups[3] or {}) > 0 then
         text[#text + 1] = "A value across a metric's columns belongs to no number of steps, or to the one that its row names."
     end
@@ -685,7 +714,7 @@ function Sweep:explain(t)
             "by the numbers of images."
     end
     if any.interval then text[#text + 1] = ("In brackets: the 95 %% interval of the paired difference to %s."):format(t.vs) end
-    if any.bold then text[#text + 1] = "Bold (a star on the terminal): the paired interval to the best cell includes 0." end
+    if any.bold then text[#text + 1] = (report.format == "term" and "A star" or "Bold") .. ": the paired interval to the best cell includes 0." end
     if any.front then text[#text + 1] = "●: on the Pareto front of the means." end
     if any.unasked then text[#text + 1] = "–: the script asks for no such evaluation." end
     if any.missing then text[#text + 1] = ("Missing values are filled by: %s"):format(self:command()) end

@@ -2,7 +2,7 @@
 local report = ...
 local Sweep, measure, finite, parse_column = report.Sweep, report.measure, report.finite, report.column
 
--- Means over replicates of a logged quantity against the step, at most `most` points a cell.
+-- Means over replicates of a logged quantity against the step, at most `most` points a cell. spec.accepts: which cells, all where nil.
 function Sweep:curves(key, spec)
     local fig = { id = spec.id or key, title = spec.title, text = spec.text, x = { label = "training step" },
         y = { label = spec.label or key, log = spec.log }, series = {} }
@@ -11,7 +11,7 @@ function Sweep:curves(key, spec)
         local sum, count, steps, ids = {}, {}, {}, {}
         for k = 1, self.replicates do
             local run = cell.runs[k]
-            if run then
+            if run and (not spec.accepts or spec.accepts(cell)) then
                 ids[#ids + 1] = run.run
                 for _, p in ipairs(report.sql("SELECT step, value FROM v_metric WHERE run = ? AND key = ? ORDER BY step", run.run, key)) do
                     if finite(p.value) then
@@ -30,9 +30,40 @@ function Sweep:curves(key, spec)
             for j = from, to do x, y = x + steps[j], y + sum[steps[j]] / count[steps[j]] end
             series.x[b], series.y[b] = x / (to - from + 1), y / (to - from + 1)
         end
-        fig.series[#fig.series + 1] = series
+        if not spec.accepts or spec.accepts(cell) then fig.series[#fig.series + 1] = series end
     end
     return fig
+end
+
+-- A setting of a row as a person reads it: runs and functions by their names instead of hashes. Programs get the text itself.
+function Sweep:setting_text(row, key, text)
+    if report.format == "json" or report.format == "csv" then return text end
+    text = text:gsub("run:(%x+)@", function(hash)
+        for _, parent in ipairs(self.parents) do
+            for k = 1, self.replicates do
+                local run = parent.runs[k]
+                if run and run.config_hash == hash then return parent.label .. "@" end
+            end
+        end
+    end)
+    return (text:gsub("lua:(%x+)", function(hash)
+        local label = row.factors[key]
+        if label and not label:find "lua:" then return label end
+        return ("function of the script (%s)"):format(hash:sub(1, 6))
+    end))
+end
+
+-- Numbers of a column to 4 digits, where they stay apart.
+local function shorten_numbers(group, j)
+    local short, of = {}, {}
+    for i, row in ipairs(group) do
+        local text = row[j]
+        local n = not text:match "^-?%d*$" and tonumber(text)
+        short[i] = n and #text > #("%.4g"):format(n) and ("%.4g"):format(n) or text
+        if of[short[i]] and of[short[i]] ~= text then return end
+        of[short[i]] = text
+    end
+    for i, row in ipairs(group) do row[j] = short[i] end
 end
 
 -- A front as a figure: one mark a row, from the lowest to the highest replicate, and the front as a line. nil with fewer than two
@@ -148,7 +179,10 @@ function Sweep:differing_settings()
     end
     for i, cell in ipairs(self.cells) do
         group[i] = { id = cell.id, cell.label }
-        for j = 2, #columns do group[i][j] = text[i][columns[j].key] or "" end
+        for j = 2, #columns do group[i][j] = self:setting_text(cell, columns[j].key, text[i][columns[j].key] or "") end
+    end
+    if report.format ~= "json" and report.format ~= "csv" then
+        for j = 2, #columns do shorten_numbers(group, j) end
     end
     return { id = "settings", columns = columns, groups = { group } }
 end

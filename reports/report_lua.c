@@ -615,6 +615,7 @@ static int run(lua_State *L)
     const struct report *r = report_of(L);
     luaL_newlib(L, functions);
     if (r->opts->sweep) lua_pushstring(L, r->opts->sweep), lua_setfield(L, -2, "sweep_name");
+    lua_pushstring(L, r->opts->format ? r->opts->format : "term"), lua_setfield(L, -2, "format");
     lua_pushstring(L, ledger_path(r->ledger)), lua_setfield(L, -2, "ledger");
     lua_setfield(L, LUA_REGISTRYINDEX, "ect.report");
     lua_newtable(L), lua_setfield(L, LUA_REGISTRYINDEX, "ect.loaded");

@@ -24,13 +24,14 @@ end
 local function plural(n, word) return n == 1 and "1 " .. word or ("%d %ss"):format(n, word) end
 
 local train, evaluate, data, seen = 0, 0, {}, {}
+local points = false -- of the plane, not images
 for _, row in ipairs(all) do
     for k = 1, s.replicates do
         local run = row.runs[k]
         if run and not seen[run.run] then
             seen[run.run] = true
             train = train + (run.seconds or 0)
-            for _, e in ipairs(run.evals) do evaluate = evaluate + (e.seconds or 0) end
+            for _, e in ipairs(run.evals) do evaluate, points = evaluate + (e.seconds or 0), points or e.metric == "energy" or e.metric == "sw2" end
             local p = report.sql("SELECT text FROM v_param WHERE run = ? AND key = 'data'", run.run)[1]
             if p then data[p.text] = true end
         end
@@ -72,8 +73,20 @@ for _, front in ipairs(s:fronts()) do
         report.figure(fig)
     end
 end
+-- A distance of two outputs of one noise is what consistency models learn from; diffusion and flow matching only log it.
+local targets = {}
+local function is_consistency(cell)
+    if targets[cell] == nil then
+        local run
+        for k = 1, s.replicates do run = run or cell.runs[k] end
+        local p = run and report.sql("SELECT text FROM v_param WHERE run = ? AND key = 'target'", run.run)[1]
+        targets[cell] = not p or (p.text ~= "edm" and p.text ~= "flow")
+    end
+    return targets[cell]
+end
 for _, c in ipairs { { "loss", "training loss" }, { "delta", "‖Δ‖ = ‖D(x_t) − D(x_r)‖" } } do
-    local fig = s:curves(c[1], { label = c[2], log = true, text = "Mean over replicates and neighbouring steps." })
+    local fig = s:curves(c[1], { label = c[2], log = true, accepts = c[1] == "delta" and is_consistency or nil,
+        text = "Mean over replicates and neighbouring steps." })
     local any = false
     for _, series in ipairs(fig.series) do any = any or #series.x > 0 end
     fig.title = c[1] == "loss" and "Training loss" or "Distance of neighbouring outputs"
@@ -91,17 +104,28 @@ local function caption(role, label)
     return (sampler == "nearest" and "training images nearest to %s, %s" or "%s, %s"):format(label, how)
 end
 
--- Pictures of a row's first run that `accepts` takes: data, samples, then their nearest neighbours.
+-- Order of pictures: data, samples by sampler and number, then their nearest neighbours.
+local function picture_before(a, b)
+    local function key(role)
+        local sampler, n = role:match "^grid:([%w-]-)@?(%d+)$"
+        local rank = role == "grid:data" and 1 or sampler == "nearest" and 4 or sampler == "ect" and 2 or 3
+        return rank, sampler or role, tonumber(n) or 0
+    end
+    local ra, sa, na = key(a.role)
+    local rb, sb, nb = key(b.role)
+    if ra ~= rb then return ra < rb end
+    if sa ~= sb then return sa < sb end
+    return na < nb
+end
+
+-- Pictures of a row's first run that `accepts` takes.
 local function pictures(row, list, accepts)
     local run
     for k = 1, s.replicates do run = run or row.runs[k] end
-    for pass = 1, 3 do
-        for _, a in ipairs(run and report.sql("SELECT role, sha FROM v_artifact WHERE run = ? AND role LIKE 'grid:%' ORDER BY role", run.run) or {}) do
-            local rank = a.role == "grid:data" and 1 or a.role:find "nearest" and 3 or 2
-            if rank == pass and accepts(a.role) then
-                list[#list + 1] = { caption = caption(a.role, row.label), role = a.role, run = run.run, sha = a.sha }
-            end
-        end
+    local all = run and report.sql("SELECT role, sha FROM v_artifact WHERE run = ? AND role LIKE 'grid:%' ORDER BY role", run.run) or {}
+    table.sort(all, picture_before)
+    for _, a in ipairs(all) do
+        if accepts(a.role) then list[#list + 1] = { caption = caption(a.role, row.label), role = a.role, run = run.run, sha = a.sha } end
     end
 end
 
@@ -113,7 +137,11 @@ for _, row in ipairs(s.cells) do
 end
 if #first > 0 then
     report.section "Samples"
-    first.text = "First replicate; the same sample seeds in every grid, so the same place shows the same noise. Nearest: by pixels."
+    local nearest = false
+    for _, p in ipairs(first) do nearest = nearest or p.role:find "nearest" ~= nil end
+    first.text = "First replicate; the same sample seeds in every grid, so the same place shows the same noise." ..
+        (nearest and " Nearest: by pixels." or "")
+    if points then first.text = "First replicate; the same sample seeds in every picture." end
     report.images(first)
 end
 if #rest > 0 then report.images(rest) end
@@ -163,7 +191,7 @@ local changed = { title = ("Settings of %s that are not defaults"):format(s.base
 local first_run
 for k = 1, s.replicates do first_run = first_run or (base and base.runs[k]) end
 for _, p in ipairs(first_run and report.sql("SELECT key, text FROM v_param WHERE run = ? AND is_default = 0 ORDER BY key", first_run.run) or {}) do
-    changed[#changed + 1] = { p.key, p.text }
+    changed[#changed + 1] = { p.key, s:setting_text(base, p.key, p.text) }
 end
 if #changed > 0 then report.facts(changed) end
 if #functions > 0 then report.facts(functions) end

@@ -292,6 +292,7 @@ static inline void fixture_fill(struct ledger *l, const struct fixture *f)
                 fixture_eval(l, run, metric[i], "ect", 1 + i % 2, 1500, f->mixed && c == 2 ? 1000 : 10000, v);
             }
             if (f->variants) fixture_variants(l, run, 1500);
+            if (f->variants && k == 0) fixture_artifact(l, run, "grid:ect@16", 6 + c);
             if (k == 0)
                 fixture_artifact(l, run, "grid:ect@1", 3 + c), fixture_artifact(l, run, "grid:ect@2", 4 + c),
                     fixture_artifact(l, run, "grid:nearest@1", 5 + c);

@@ -292,6 +292,50 @@ static void keys_are(const struct fixture *f, const char *table, const char *wan
     json_decref(j);
 }
 
+static void before(const char *text, const char *a, const char *b)
+{
+    assert_has(text, a);
+    assert_has(text, b);
+    assert_true(strstr(text, a) < strstr(text, b));
+}
+
+/* What a page says only where it means something, and in which order. */
+static void test_words_where_they_belong(void **state)
+{
+    (void)state;
+    struct text t = render(&(struct fixture){.variants = true}, "md");
+    before(t.s, "base, 2 steps", "base, 16 steps");
+    before(t.s, "base, 16 steps", "nearest to base, 1 step");
+    assert_has(t.s, "Nearest: by pixels");
+    assert_has(t.s, "Distance of neighbouring outputs");
+    assert_null(strstr(t.s, "Samples an evaluation"));
+    text_done(&t);
+    t = render(&(struct fixture){0}, "tex");
+    assert_has(t.s, "Bold: the paired");
+    assert_null(strstr(t.s, "terminal"));
+    text_done(&t);
+    t = render(&(struct fixture){.mixed = true}, "md");
+    assert_null(strstr(t.s, "Samples an evaluation")); /* other numbers are none of the script's evaluations */
+    text_done(&t);
+    t = render(
+        &(struct fixture){
+            .mixed = true,
+            .declared =
+                "{\"kind\":\"sweep\",\"base\":\"base\",\"tables\":[{\"rows\":\"cell\",\"cols\":[\"fd_random@1\"]}]}"},
+        "md");
+    assert_has(t.s, "Samples an evaluation: 1000 or 10000.");
+    text_done(&t);
+    struct ledger *l = fixture_open(&(struct fixture){0}); /* a diffusion model */
+    struct report_opts o = {.sweep = "pre", .format = "md", .width = 100};
+    t = (struct text){0};
+    assert_ok(report_render(l, &o, &t));
+    assert_has(t.s, "Training loss");
+    assert_null(strstr(t.s, "Distance of neighbouring outputs"));
+    assert_null(strstr(t.s, "Nearest: by pixels"));
+    ledger_close(l);
+    text_done(&t);
+}
+
 #define EVALS                                                                                                          \
     "\"evals\":[{\"nfe\":[5],\"sampler\":\"heun\",\"metrics\":[\"fd_pixel\"]},"                                        \
     "{\"nfe\":[10,2],\"sampler\":\"dpmpp-2m\",\"metrics\":[\"fd_pixel\"]}]"
@@ -607,6 +651,30 @@ static void write_report(const char *name, const char *text)
     assert_ok(file_write_atomic(path, text, strlen(text)));
 }
 
+/* Hashes of runs and functions become names for people, and stay as they are for programs. */
+static void test_settings_in_words(void **state)
+{
+    (void)state;
+    struct ledger *l = fixture_open(&(struct fixture){0});
+    struct text t = {0};
+    write_report("words", "local report = require 'report'\n"
+                          "local s, lua = report.sweep(), 'lua:' .. ('0123456789abcdef'):rep(4)\n"
+                          "local init = 'run:' .. s.parents[1].runs[1].config_hash .. '@std05'\n"
+                          "report.text(s:setting_text(s.by_label['mapping=const'], 'mapping', lua))\n"
+                          "report.text(s:setting_text(s.cells[1], 'lr', lua))\n"
+                          "report.text(s:setting_text(s.cells[1], 'init', init))\n");
+    render_as(l, "words", "md", &t);
+    before(t.s, "const", "function of the script (012345)");
+    assert_has(t.s, "pretrain@std05");
+    assert_null(strstr(t.s, "0123456789abcdef"));
+    t.len = 0;
+    render_as(l, "words", "json", &t);
+    assert_has(t.s, "0123456789abcdef");
+    assert_null(strstr(t.s, "pretrain@std05"));
+    ledger_close(l);
+    text_done(&t);
+}
+
 static void test_own_definitions(void **state)
 {
     (void)state;
@@ -734,6 +802,8 @@ int main(void)
                                        T(test_evaluators_are_not_mixed),
                                        T(test_settings_of_samplers),
                                        T(test_columns_of_declared_evaluations),
+                                       T(test_words_where_they_belong),
+                                       T(test_settings_in_words),
                                        T(test_claims),
                                        T(test_diverged_and_missing),
                                        T(test_baselines_and_controls),
