@@ -63,7 +63,9 @@ static err_t help_run(struct args *a)
     else if (!strcmp(a->pos[0], "script")) text_add(&t, embed_find("experiments/example.lua")->data);
     else if (!strcmp(a->pos[0], "design")) text_add(&t, embed_find("lua/ect/design.lua")->data);
     else if (command_find(a->pos[0])) command_help(command_find(a->pos[0]), &t);
-    else err = fail(ERR_USAGE, "no help on %s (a command, `settings`, `recipes`, `targets`, `script` or `design`)", a->pos[0]);
+    else
+        err = fail(ERR_USAGE, "no help on %s (a command, `settings`, `recipes`, `targets`, `script` or `design`)",
+                   a->pos[0]);
     fputs(text_str(&t), stdout);
     text_done(&t);
     return err;
