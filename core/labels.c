@@ -27,7 +27,7 @@ err_t labels_parse(const char *text, struct label_policy *p)
 err_t labels_check(const struct label_policy *p, const struct dataset *d)
 {
     if (p->kind == LABELS_NONE) return ERR_OK;
-    if (!d->labels || !d->nclasses) return fail(ERR_USAGE, "data set %s has no labels to draw", d->name);
+    if (!d->nclasses) return fail(ERR_USAGE, "data set %s has no labels to draw", d->name);
     if (p->kind == LABELS_CLASS && p->class >= d->nclasses)
         return fail(ERR_USAGE, "eval.labels = class:%d: the classes of %s are 0..%d", p->class, d->name,
                     d->nclasses - 1);

@@ -36,7 +36,9 @@ static err_t net_of_recipe(struct net_config *c, const char *recipe, const char 
     } else {
         TRYD(set_all(&s, sets, nsets));
     }
-    TRYD(dataset_open(&data, s.data.s));
+    err = dataset_open(&data, s.data.s);
+    if (err == ERR_NO_DATA && (data = dataset_shape_of(s.data.s))) err = ERR_OK;
+    if (err) goto done;
     TRYD(train_net_config(&s, data, c));
 done:
     dataset_free(data);

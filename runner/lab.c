@@ -61,6 +61,7 @@ void lab_done(struct lab *b)
 {
     for (int i = 0; i < b->ndata; i++) dataset_free(b->data[i]);
     ledger_close(b->ledger);
+    text_done(&b->data_missing);
     *b = (struct lab){.ndata = 0};
 }
 
@@ -72,7 +73,12 @@ err_t lab_data(struct lab *b, const char *name, struct dataset **d)
             return ERR_OK;
         }
     if (b->ndata == LAB_DATA) return fail(ERR_FAILED, "more than %d data sets in one script", LAB_DATA);
-    TRY(dataset_open(d, name));
+    err_t err = dataset_open(d, name);
+    if (err == ERR_NO_DATA && b->shapes && (*d = dataset_shape_of(name))) {
+        text_addf(&b->data_missing, "warning: nothing can be trained yet: %s\n", err_text());
+        err = ERR_OK;
+    }
+    if (err) return err;
     b->data[b->ndata++] = *d;
     return ERR_OK;
 }

@@ -11,7 +11,9 @@ struct lab {
     struct ledger *ledger; /* NULL: a dry run without one */
     struct dataset *data[LAB_DATA];
     int ndata;
-    struct script_host host; /* for script_open; ctx is this lab, which must not move */
+    bool shapes;              /* a dry run: of a published data set that is not here its shape will do */
+    struct text data_missing; /* what to do about those, a warning a line */
+    struct script_host host;  /* for script_open; ctx is this lab, which must not move */
 };
 void lab_init(struct lab *b, struct ledger *ledger);
 void lab_done(struct lab *b);                                                 /* closes the ledger too */

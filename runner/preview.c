@@ -172,6 +172,7 @@ err_t preview_print(struct plan *p, int jobs, bool json)
     struct row *rows = mem_array((size_t)p->ncells + 1, sizeof *rows);
     struct text warnings = {0};
     err_t err = ERR_OK;
+    text_add(&warnings, text_str(&p->lab->data_missing));
     for (int i = 0; i < p->ncells && !err; i++) {
         err = cell_row(p, i, &rows[i]);
         if (!err) err = warn_ema(p, i, &warnings);

@@ -90,6 +90,7 @@ err_t study_run(struct args *a, const char *script, const char *recipe)
     TRY(check_device(args_get(a, "device")));
     int nsets = args_all(a, "set", &sets);
     lab_init(&lab, NULL);
+    lab.shapes = dry;
     err_t err =
         script ? plan_open(&plan, &lab, script, sets, nsets) : plan_open_recipe(&plan, &lab, recipe, sets, nsets);
     if (!err && (!dry || file_exists(args_ledger(a))))

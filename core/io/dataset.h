@@ -21,6 +21,9 @@ struct dataset {
 /* By name: "digits" (UCI optical digits, 8x8x1, shipped); points in the plane drawn from a formula (core/io/points.h): "swissroll" and
  * others; what was imported (dataset_store.h). ERR_NO_DATA says how to get it; ERR_FORMAT names file and line. */
 err_t dataset_open(struct dataset **d, const char *name) MUST_USE;
+/* A published data set that is not on this machine, for costs and checks alone: shape and classes are right, std is EDM's nominal 0.5, and
+ * there are neither pixels, labels nor sha. NULL for other names. */
+struct dataset *dataset_shape_of(const char *name);
 /* From a CSV (optionally gzipped) of h*w pixel columns 0..max and a label. */
 err_t dataset_read_csv(struct dataset **d, const char *name, const char *path, int h, int w, int max) MUST_USE;
 /* A fresh draw of n points, [n, h, w, c], of the distribution that a data set of points was drawn from; other seeds, other points, none of

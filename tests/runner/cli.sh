@@ -62,6 +62,14 @@ same "flops of cifar10-ddpmpp" cifar10_ddpmpp_uncond cifar10-ddpmpp
 same "flops of cifar10-ddpmpp, class-conditional" cifar10_ddpmpp_cond cifar10-ddpmpp --set net.cond=true
 exits "flops for people" 0 "$ECT" flops cifar10-ddpmpp
 has "flops in G" "42.4G"
+for name in cifar10-ect imagenet64-ect-s; do
+    exits "flops of $name without its data set" 0 env ECT_DATA="$TMP/nodata" "$ECT" flops "$name"
+done
+exits "a dry run of cifar10-ect without its data set" 0 env ECT_DATA="$TMP/nodata" "$ECT" train cifar10-ect -n
+has "tells how to get it" "ect data get cifar10"
+exits "training needs it" 6 env ECT_DATA="$TMP/nodata" "$ECT" train cifar10-ect
+has "and tells how to get it too" "ect data get cifar10"
+exits "a data set of no known shape" 6 env ECT_DATA="$TMP/nodata" "$ECT" train cifar10-ect -n --set data=ours
 exits "flops of a recipe" 0 "$ECT" flops digits-ect
 exits "flops, bad setting" 2 "$ECT" flops cifar10-ddpmpp --set net.widht=8
 has "flops, nearest setting" "net.width"
