@@ -458,7 +458,9 @@ local function value_cell(s, row, j, column, vs, bold, notes, perfect)
             local d = report.paired(m.values, vs.m[j].values, s.replicates)
             if d.n >= 3 then cell.lo, cell.hi = d.lo, d.hi end
         end
-        if perfect and m.mean < perfect then
+        if perfect and m.mean < perfect and (column.metric == "energy" or column.metric == "sw2") then
+            cell.note = add_note(notes, "Below what points drawn afresh score: chance where samples are few, else a sign of memorised points.")
+        elseif perfect and m.mean < perfect then
             cell.note = add_note(notes, "Warning: below what a perfect model would score. That is a sign of memorised training images: look at the " ..
                 "nearest ones.")
         elseif column.metric and m.nonfinite then

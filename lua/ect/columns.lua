@@ -1,6 +1,6 @@
 -- columns: names of numbers that s:table, s:pareto and s:claim show: METRIC@EVALUATIONS, METRIC@SAMPLEREVALUATIONS, or a cost. A name that no
 -- evaluation could ever fill is refused at its line; one that only `ect eval` could fill is warned of.
-local settings = require "ect.settings"
+local settings, sandbox = require "ect.settings", require "ect.sandbox"
 local columns = {}
 local complain = host.complain
 
@@ -50,13 +50,21 @@ local function declared(sweep)
     return list, has, metrics
 end
 
-local function refuse(sweep, what, option, key, list, any_nfe)
+local function refuse(what, option, key, list, metrics, any_nfe)
     local names = { table.unpack(list) }
     if any_nfe then
         for _, name in ipairs(list) do names[#names + 1] = name:match "^[^@]+" end
     end
     for _, name in ipairs(costs) do names[#names + 1] = name end
     local near = host.nearest(key, names)
+    local metric, ending = key:match "^([^@]+)(@.+)$"
+    if not near and metric then -- a metric's typo before evaluations that nobody declared
+        local known = sandbox.sorted_keys(metrics)
+        for name in pairs(whole) do known[#known + 1] = name end
+        table.sort(known)
+        near = host.nearest(metric, known)
+        near = near and near .. ending
+    end
     complain(("%s: no column '%s'%s"):format(what, key, near and (": did you mean '" .. near .. "'?")
         or (": write METRIC@EVALUATIONS such as fd_random@2 or fd_pixel@heun35, or one of " .. table.concat(costs, ", "))), option)
 end
@@ -69,7 +77,7 @@ function columns.check(sweep, what, option, keys, any_nfe)
         if any_nfe and not metric and not is_cost[key] then metric, sampler = key, "" end
         if not is_cost[key] and not has[key] then
             if not metric or not (metrics[metric] or is_metric(metric)) or not (sampler == "" or is_sampler[sampler]) then
-                refuse(sweep, what, option, key, list, any_nfe)
+                refuse(what, option, key, list, metrics, any_nfe)
             end
             local filled = any_nfe and metrics[metric]
             if not filled and next(sweep.eval_override) == nil then -- evaluations of the command line replace the script's

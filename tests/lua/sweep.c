@@ -245,6 +245,7 @@ static void columns(void **state)
     refused(W "s:pareto { min = {'flop_total', 'fd_random@2'} }",
             "dir/test.lua:3: pareto: no column 'flop_total': did you mean 'flops_total'?");
     refused(W "s:table { cols = {'flops'} }", "no column 'flops'");
+    refused(W "s:table { cols = {'enrgy@heun35'} }", "did you mean 'energy@heun35'?");
     refused(W "s:table { cols = {'fd_random'} }", "no column 'fd_random': did you mean 'fd_random@1'?");
     refused(W "s:table { cols = {'fd_random@huen3'} }", "no column 'fd_random@huen3'");
     refused(W "s:pareto { min = {'flops_total', 'fd_randon'}, by = 'nfe' }", "did you mean 'fd_random'?");
