@@ -78,6 +78,9 @@ err_t train_net_config(const struct spec *s, const struct dataset *data, struct 
 struct init_report;
 err_t train_check(const struct spec *s, const struct design *d, const struct dataset *data, const char *init_path,
                   const char *init_weights, bool has_init, struct init_report *report) MUST_USE;
+/* Whether the network of a run on its data has a place in another's checkpoint for each of its tensors. ERR_USAGE names the first without. */
+err_t train_check_parent(const struct spec *s, const struct dataset *data, const struct spec *parent,
+                         const struct dataset *parent_data) MUST_USE;
 /* Predicted cost without running: FLOPs per the two conventions (executed: as if no teacher pass were skipped), bytes of one
  * checkpoint, parameters. */
 struct train_cost {

@@ -146,3 +146,38 @@ err_t train_check(const struct spec *s, const struct design *d, const struct dat
     graph_free(g);
     return err;
 }
+
+static err_t build(const struct spec *s, const struct dataset *data, struct graph *g)
+{
+    struct net_config net;
+    TRY(train_net_config(s, data, &net));
+    return net_build(g, &net);
+}
+
+/* Parameters of equal networks stand in equal places, so the search from there ends at once. */
+static err_t find_alike(const struct graph *up, const struct param_info *want, int from)
+{
+    int n = graph_nparams(up);
+    for (int k = 0; k < n; k++) {
+        const struct param_info *have = graph_param_info(up, (from + k) % n);
+        if (strcmp(have->name, want->name)) continue;
+        bool same = have->ndim == want->ndim;
+        for (int i = 0; same && i < want->ndim; i++) same = have->dims[i] == want->dims[i];
+        if (same) return ERR_OK;
+        return fail(ERR_USAGE, "starting weights: %s has another shape in the network of the run they come from",
+                    want->name);
+    }
+    return fail(ERR_USAGE, "starting weights: the network of the run they come from has no %s", want->name);
+}
+
+err_t train_check_parent(const struct spec *s, const struct dataset *data, const struct spec *parent,
+                         const struct dataset *parent_data)
+{
+    struct graph *own = graph_new(), *up = graph_new();
+    err_t err = build(s, data, own);
+    if (!err) err = build(parent, parent_data, up);
+    for (int i = 0; !err && i < graph_nparams(own); i++) err = find_alike(up, graph_param_info(own, i), i);
+    graph_free(own);
+    graph_free(up);
+    return err;
+}

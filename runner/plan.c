@@ -101,6 +101,14 @@ static err_t check_init(const struct script_cell *c)
                 c->spec.init_weights.s);
 }
 
+static err_t check_parent(struct plan *p, const struct script_cell *c, const struct dataset *d)
+{
+    const struct script_cell *up = script_cell_at(p->script, c->parent);
+    struct dataset *up_data;
+    TRY(lab_data(p->lab, up->spec.data.s, &up_data));
+    return train_check_parent(&c->spec, d, &up->spec, up_data);
+}
+
 /* Whatever would stop every run of a cell before its first step is refused here, before anything is recorded. */
 static err_t check_training(struct plan *p, int cell, const struct dataset *d)
 {
@@ -112,6 +120,7 @@ static err_t check_training(struct plan *p, int cell, const struct dataset *d)
     if (!err)
         err = train_check(&c->spec, &design, d, c->init_path, c->spec.init_weights.s,
                           c->init_path != NULL || c->parent >= 0, &r);
+    if (!err && c->parent >= 0 && !c->init_path) err = check_parent(p, c, d);
     init_report_done(&r);
     if (!err) return ERR_OK;
     if (err == ERR_FORMAT || err == ERR_NOT_FOUND || err == ERR_FAILED) err = ERR_USAGE; /* a wrong file or function */

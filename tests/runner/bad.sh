@@ -55,6 +55,11 @@ static loss.teacher=frozen "init = weights of a trained network"
 static target=flow "must be in (0, 1)"
 static net.mult=1,2,2,2,2 "cannot be halved 4 times"
 static loss.scale=-1 "neither a positive number"
+exits "a parent with another network" 2 "$ECT" run tiny.lua -n --set tiny:net.width=12
+has "the first tensor that does not fit is named" "has another shape in the network of the run they come from"
+exits "a parent with less of a network" 2 "$ECT" run tiny.lua --set pre:net.blocks=1 --set tiny:net.blocks=2
+has "what it lacks is named" "the network of the run they come from has no "
+exits "a parent that has more will do" 0 "$ECT" run tiny.lua -n
 if [ -e ect.db ]; then not_ok "no ledger after refused scripts"; else ok "no ledger after refused scripts"; fi
 
 # outcomes: one cell diverges, one has an error in its function; the others are done
