@@ -132,12 +132,12 @@ static void sealing_changes_nothing(void **state)
                                {"odd steps", 4, 3}};
     assert_ok(ledger_points(b.l, id, token, p, ARRAY_LEN(p)));
     assert_ok(ledger_segment(b.l, id, token, 2)); /* went back to step 2: loss 3 and 4 are a tail */
-    struct ledger_point q[] = {{"loss", 3, 0.25}, {"loss", 5, 0.5}};
+    struct ledger_point q[] = {{"loss", 3, 0.25}, {"loss", 5, 0.05}};
     assert_ok(ledger_points(b.l, id, token, q, ARRAY_LEN(q)));
     before = mem_strdup(lab_rows(b.l, sql));
-    assert_has(before, "loss|3|0.25|\nloss|5|0.5|\nodd steps|1|");
+    assert_has(before, "loss|3|0.25|\nloss|5|0.05|\nodd steps|1|");
     assert_string_equal(lab_rows(b.l, "SELECT points, specials, last, min, max FROM v_summary WHERE key = 'loss'"),
-                        "4|1|0.5|0.1|0.5\n");
+                        "4|1|0.05|0.05|0.25\n");
     struct ledger_outcome o = {.status = RUN_DONE, .step = 5};
     assert_ok(ledger_finish(b.l, id, token, &o));
     assert_string_equal(lab_rows(b.l, sql), before);
