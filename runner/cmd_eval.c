@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runner/eval_add.h"
 #include "runner/subject.h"
 
 static err_t print_values(struct args *a, struct subject *s, const struct eval_list *l)
@@ -47,9 +48,28 @@ static err_t evaluate(struct args *a, struct subject *s)
     return err;
 }
 
+static err_t add_command(struct args *a)
+{
+    struct ledger *l;
+    char id[RUN_ID_TEXT];
+    int added = 0;
+    const char *evaluator = args_get(a, "evaluator");
+    if (a->npos != 3 || !evaluator)
+        return fail(ERR_USAGE, "usage: ect eval add RUN --evaluator NAME --json RESULTS.json");
+    TRY(args_open_ledger(a, LEDGER_WRITE, &l));
+    err_t err = ledger_resolve_run(l, a->pos[1], id);
+    if (!err) err = eval_add(l, id, evaluator, a->pos[2], &added);
+    if (!err) printf("added %d evaluations by %s to run %s\n", added, evaluator, id);
+    ledger_close(l);
+    return err;
+}
+
 static err_t eval_command(struct args *a)
 {
     struct subject s;
+    if (!strcmp(a->pos[0], "add")) return add_command(a);
+    if (a->npos > 1)
+        return fail(ERR_USAGE, "usage: ect eval RUN, or ect eval add RUN --evaluator NAME --json RESULTS.json");
     TRY(subject_open(&s, a, a->pos[0], LEDGER_WRITE));
     err_t err = s.row.status == RUN_DONE ? evaluate(a, &s)
                                          : fail(ERR_USAGE, "run %s is %s: only finished runs are evaluated", s.row.id,
@@ -70,15 +90,16 @@ static const struct opt eval_opts[] = {
     {"labels", 0, "POLICY", "data, uniform, balanced, class:K or none"},
     {"set", 0, "KEY=VALUE", "another eval.* setting, such as eval.churn=40 (may be repeated)"},
     {"device", 0, "NAME", "cpu, cpu-portable, cuda:N"},
+    {"evaluator", 0, "NAME", "add: the tool that measured, with its version"},
     OPT_LEDGER,
     OPT_JSON,
     OPT_END};
 const struct command cmd_eval = {
     .name = "eval",
-    .args = "RUN",
-    .help = "evaluate a trained run further",
+    .args = "RUN | add RUN FILE",
+    .help = "evaluate a trained run further, or record what another tool measured",
     .min_pos = 1,
-    .max_pos = 1,
+    .max_pos = 3,
     .opts = eval_opts,
     .more =
         "What is not given is as in the run's own evaluation settings. Values that the ledger has are not\n"
@@ -86,5 +107,10 @@ const struct command cmd_eval = {
         "Metrics: fid (fid:pytorch, fid:nvidia), and fd, kd, precision, recall, density, coverage in a feature\n"
         "space: fd_dinov2, kd_random, precision_dinov2; spaces are pixel, random, inception, dinov2 (dinov2-vits14,\n"
         "-vitb14, -vitl14, -vitg14). :n divides covariances by N (fid:n), :k3 takes 3 neighbours. Of points: energy, "
-        "sw2.",
+        "sw2.\n"
+        "add records numbers of other tools under an evaluator of their own, which no table mixes with ours. The file "
+        "holds an\n"
+        "object or a list of them: {\"metric\": \"fid\", \"value\": 2.15, \"nfe\": 2, \"samples\": 50000}, and perhaps "
+        "sampler,\n"
+        "weights, seed and step.",
     .run = eval_command};

@@ -32,6 +32,15 @@ exits "back in ls" 0 "$ECT" ls --json
 has "ls has it" "$run"
 exits "an unknown run" 2 "$ECT" tag keep 0000000000000000
 
+echo '[{"metric": "fid", "value": 2.15, "nfe": 2, "samples": 50000}, {"metric": "fid", "value": 3.6, "nfe": 1, "samples": 50000}]' > r.json
+exits "numbers of another tool" 0 "$ECT" eval add "$run" --evaluator "clean-fid 0.1.35" --json r.json
+[ "$(q "SELECT group_concat(value, ' ') FROM (SELECT value FROM v_eval WHERE run = '$run' AND metric = 'fid' ORDER BY nfe)")" = "3.6 2.15" ] && ok "they are there" || not_ok "they are there"
+case $("$ECT" sql "SELECT canon FROM v_evaluator WHERE canon LIKE '%clean-fid%'" --csv) in *"outside ect"*) ok "under their own evaluator";; *) not_ok "under their own evaluator";; esac
+echo '[{"metric": "fid", "value": 1, "nfe": 4, "samples": 9}, {"metric": "fid", "valeu": 1}]' > r.json
+exits "a slip in the file" 1 "$ECT" eval add "$run" --evaluator x --json r.json
+has "which, and the nearest key" "did you mean value"
+[ "$(q "SELECT count(*) FROM v_eval WHERE nfe = 4 AND metric = 'fid'")" = 0 ] && ok "nothing of it is recorded" || not_ok "nothing of it is recorded"
+
 exits "backup" 0 "$ECT" ledger backup copy.db
 exits "backup does not overwrite" 2 "$ECT" ledger backup copy.db
 exits "the copy is sound" 0 "$ECT" ledger check --ledger copy.db
