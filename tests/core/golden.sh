@@ -4,7 +4,7 @@
 G=$(pwd)/${BUILD:-build}/tests/golden/golden
 V=tests/golden
 if [ -n "${ECT_CHECK:-}" ]; then # the full-size feature networks take minutes under sanitizers; tests/core/published.c sees small ones
-    mkdir -p "$TMP/v" && cp $V/* "$TMP/v" && rm "$TMP/v/inception_fid.safetensors" "$TMP/v/dinov2_small.safetensors"
+    mkdir -p "$TMP/v" && cp -r $V/* "$TMP/v" && rm "$TMP/v/inception_fid.safetensors" "$TMP/v/dinov2_small.safetensors"
     V=$TMP/v
 fi
 
