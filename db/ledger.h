@@ -219,7 +219,7 @@ err_t ledger_backup(struct ledger *l, const char *to) MUST_USE;
 err_t ledger_vacuum(struct ledger *l) MUST_USE; /* gives free pages back to the file system */
 err_t ledger_tag(struct ledger *l, const char *id, const char *name, bool on) MUST_USE;
 err_t ledger_note(struct ledger *l, const char *id, const char *text) MUST_USE;
-/* A hidden run is in no view; its rows and files stay, and a script that declares it again takes it up. ERR_USAGE: it is alive. */
+/* A hidden run is not in v_run, and so in no list, table or front; its rows and files stay. ERR_USAGE: it is alive. */
 err_t ledger_hide(struct ledger *l, const char *id, bool hidden) MUST_USE;
 
 #endif

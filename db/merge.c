@@ -174,9 +174,10 @@ static err_t check_source(struct ledger *l, const char *path)
         return fail(ERR_NEWER, "ledger %s was written by a newer ect (schema %lld, this one knows %lld)", path,
                     (long long)theirs, (long long)ours);
     if (theirs < ours)
-        return fail(ERR_FORMAT,
-                    "ledger %s has schema %lld, older than %lld: `ect ledger check %s --migrate` brings it up to date",
-                    path, (long long)theirs, (long long)ours, path);
+        return fail(
+            ERR_FORMAT,
+            "ledger %s has schema %lld, older than %lld: `ect ledger check --migrate --ledger %s` brings it up to date",
+            path, (long long)theirs, (long long)ours, path);
     TRY(count(l, &live, "SELECT count(*) FROM src.run WHERE status = 'running'"));
     if (live)
         log_warn("ledger %s: %lld of its runs are in progress or were cut off: they are taken as they are now", path,

@@ -19,9 +19,7 @@ static err_t check(struct args *a)
     err_t err = ledger_check(l, &bad);
     if (!err && bad.len) {
         fputs(text_str(&bad), stdout);
-        err = fail(ERR_FORMAT,
-                   "ledger %s is damaged: keep a copy; `ect ledger merge` into a fresh ledger takes what can be read",
-                   args_ledger(a));
+        err = fail(ERR_FORMAT, "ledger %s is damaged: keep a copy and try `sqlite3 FILE .recover`", args_ledger(a));
     }
     if (!err)
         err =
